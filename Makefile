@@ -1,0 +1,81 @@
+# The targets a change is made and checked with; `make help` lists them.
+
+GO        ?= go
+BIN       := bin/sluice
+VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
+LDFLAGS   := -s -w -X main.version=$(VERSION)
+GOTOOL    := $(GO) tool -modfile=tools/go.mod
+FUZZTIME  ?= 10s
+BENCHTIME ?= 200ms
+ROUNDS    ?= 3
+# Modules beside the main one; `./...` does not reach into them.
+SUBMODULES := tools tests/bench/peerbench
+# The npm package the interoperability tests speak AMQP with; it lives in build/.
+RHEA      := 3.0.5
+
+.DEFAULT_GOAL := build
+.PHONY: help build run test test-all deps check lint race fuzz bench fmt tidy tidy-check vuln clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+build: ## bin/sluice: static, paths trimmed, version from git
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/sluice
+
+run: build ## everything in one process, with the demo tenant, data in ./data
+	$(BIN) up --data ./data --demo
+
+test: ## all that needs nothing but Go
+	$(GO) test ./...
+
+test-all: deps lint ## every test; what is missing is installed, nothing is skipped
+	SLUICE_TEST_ALL=1 $(GO) test -count=1 ./...
+	$(MAKE) race
+	cd tests/bench/peerbench && $(GO) vet ./...
+
+deps: ## install the foreign clients and servers that test-all and bench use
+	tests/deps $(RHEA)
+
+check: lint tidy-check vuln race ## what a change must pass
+
+lint: ## gofmt, go vet, staticcheck, the import rules
+	@out=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
+	if [ -n "$$out" ]; then echo "not formatted (run make fmt):"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GOTOOL) staticcheck ./...
+	$(GO) test -count=1 ./tests/arch
+
+race: ## all tests with the race detector
+	CGO_ENABLED=1 $(GO) test -race -count=1 $$($(GO) list ./... | grep -v /tests/)
+
+fuzz: ## each fuzz target for FUZZTIME
+	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			echo "$$(dirname $$file) $$name"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$(dirname $$file); \
+		done; \
+	done
+
+bench: build ## benchmarks beside the code, then the server against its peers
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+	$(GO) run ./tests/bench -rounds $(ROUNDS)
+
+fmt: ## format the source
+	gofmt -w $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')
+
+tidy: ## go mod tidy in every module
+	$(GO) mod tidy
+	@set -e; for m in $(SUBMODULES); do echo "tidy $$m"; (cd $$m && $(GO) mod tidy); done
+
+tidy-check: ## fail when go.mod or go.sum is not tidy
+	$(GO) mod tidy -diff
+	@set -e; for m in $(SUBMODULES); do echo "tidy -diff $$m"; (cd $$m && $(GO) mod tidy -diff); done
+
+vuln: ## known vulnerabilities in what we call; skipped without the database
+	@if out=$$($(GOTOOL) govulncheck ./... 2>&1); then echo "$$out"; \
+	elif echo "$$out" | grep -q 'fetching vulnerabilities'; then \
+		echo "govulncheck skipped: the vulnerability database cannot be reached"; \
+	else echo "$$out"; exit 1; fi
+
+clean: ## remove what was built; data stays
+	rm -rf bin build

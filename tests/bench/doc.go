@@ -1,0 +1,15 @@
+// Command bench measures `sluice router` against its peers on this machine, in
+// rounds that interleave the servers, and prints the median of each row: the
+// server's CPU time per message, messages per second, and the ratio to
+// mosquitto's CPU time in the same run.
+//
+//	make bench                         builds bin/sluice and runs three rounds
+//	go run ./tests/bench -rounds 5     uses the bin/sluice that is there
+//
+// The generator is peerbench, in a module of its own beside this file. It and
+// the server share the machine, so messages per second say little by
+// themselves; the CPU time of the server is the figure to compare. The servers
+// listen on loopback ports of their own and end with the program.
+//
+// Linux only: CPU time is read from /proc.
+package main

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// startLimit is how long a server may take to listen before the run is given up.
+const startLimit = 20 * time.Second
+
+// server is a running server under test.
+type server struct {
+	cmd     *exec.Cmd
+	out     *output
+	addr    string // host:port
+	url     string // with credentials, where the server asks for them
+	version string
+	ready   time.Duration // from start to the first accepted connection
+	done    chan struct{} // closed when the process has ended
+}
+
+// output keeps the end of what a server printed.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+const keptOutput = 16 << 10
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.b.Write(p)
+	if extra := o.b.Len() - keptOutput; extra > 0 {
+		o.b.Next(extra)
+	}
+	return len(p), nil
+}
+
+func (s *server) pid() int { return s.cmd.Process.Pid }
+
+func (s *server) log() string {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	return "the server printed:\n" + s.out.b.String()
+}
+
+// stop ends the server; a nil server has nothing to end.
+func (s *server) stop() {
+	if s == nil {
+		return
+	}
+	_ = s.cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-s.done:
+	case <-time.After(5 * time.Second):
+		_ = s.cmd.Process.Kill()
+		<-s.done
+	}
+}
+
+func (s *server) residentMB() float64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.pid()))
+	if err != nil {
+		return 0
+	}
+	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
+	if m == nil {
+		return 0
+	}
+	kib, _ := strconv.ParseFloat(string(m[1]), 64)
+	return kib / 1024
+}
+
+// start runs a program and waits until addr accepts connections.
+func start(ctx context.Context, addr, program string, args ...string) (*server, error) {
+	s := &server{cmd: exec.Command(program, args...), out: &output{}, addr: addr, done: make(chan struct{})}
+	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
+	began := time.Now()
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = s.cmd.Wait()
+		close(s.done)
+	}()
+	for {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			s.ready = time.Since(began)
+			return s, c.Close()
+		}
+		select {
+		case <-s.done:
+			return nil, fmt.Errorf("%s ended before it listened on %s; %s", program, addr, s.log())
+		case <-ctx.Done():
+			s.stop()
+			return nil, ctx.Err()
+		case <-time.After(2 * time.Millisecond):
+		}
+		if time.Since(began) > startLimit {
+			s.stop()
+			return nil, fmt.Errorf("%s does not listen on %s after %s; %s", program, addr, startLimit, s.log())
+		}
+	}
+}
+
+// freeAddr returns a loopback address that nothing listens on.
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+func startRouter(ctx context.Context, o options) (*server, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{
+		"router.yaml": fmt.Sprintf("insecure: true\nlisteners:\n  - {role: northbound, address: %q}\n", addr),
+		"identities.yaml": "identities:\n  - name: bench@BENCH\n    secret: \"{plain}bench-secret\"\n    assertions: optional\n" +
+			"    authorities:\n      - {address: \"telemetry/*\", may: [read, write]}\n",
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(o.dir, name), []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	s, err := start(ctx, addr, o.sluice, "router", "--data", filepath.Join(o.dir, "data"),
+		"--config", filepath.Join(o.dir, "router.yaml"), "--identities", filepath.Join(o.dir, "identities.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	s.url = "amqp://bench%40BENCH:bench-secret@" + addr
+	return s, nil
+}
+
+// startMosquitto returns nil when mosquitto is not installed.
+func startMosquitto(ctx context.Context, o options) (*server, error) {
+	program, err := exec.LookPath("mosquitto")
+	if err != nil {
+		program = "/usr/sbin/mosquitto" // where Debian puts it, outside of a plain user's PATH
+		if _, err := os.Stat(program); errors.Is(err, os.ErrNotExist) {
+			return nil, nil
+		}
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	// No limit in flight, so that the subscriber never makes it wait: its best case.
+	conf := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\npersistence false\nmax_inflight_messages 0\nmax_queued_messages 0\nlog_dest none\n", port)
+	file := filepath.Join(o.dir, "mosquitto.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		return nil, err
+	}
+	help, _ := exec.Command(program, "-h").Output() // it prints its version there, and fails
+	s, err := start(ctx, addr, program, "-c", file)
+	if err != nil {
+		return nil, err
+	}
+	s.version, _, _ = strings.Cut(string(help), "\n")
+	return s, nil
+}
