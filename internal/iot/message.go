@@ -40,6 +40,7 @@ type Message struct {
 	ContentEncoding string
 	TTL             time.Duration  // header ttl; 0 = none
 	TTD             *int           // ttd in seconds; nil = none
+	Retain          bool           // message annotation x-opt-retain
 	Properties      map[string]any // further application properties: string, bool, int32, int64, float64
 	Payload         []byte         // nil = no body section
 	TraceParent     string         // W3C trace context of the origin

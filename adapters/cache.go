@@ -1,0 +1,176 @@
+package adapters
+
+import (
+	"sync"
+	"time"
+)
+
+// shards keeps look-ups of different devices from waiting for each other.
+const shards = 64
+
+// cache holds answers by key until they expire, and the calls under way. It
+// keeps no goroutine: a timer sweeps while there is something to sweep.
+type cache struct {
+	perShard int
+	interval time.Duration // between sweeps
+	shards   [shards]shard
+
+	mu     sync.Mutex
+	timer  *time.Timer // nil = no sweep due
+	closed bool
+}
+
+type shard struct {
+	mu      sync.Mutex
+	entries map[key]*entry
+	calls   map[key]*call
+}
+
+// call is one question under way. entry and err are set when done is closed.
+type call struct {
+	done  chan struct{}
+	entry *entry
+	err   error
+}
+
+func (c *cache) init(max int, interval time.Duration) {
+	c.perShard = (max + shards - 1) / shards
+	c.interval = interval
+	for i := range c.shards {
+		c.shards[i].entries = make(map[key]*entry)
+		c.shards[i].calls = make(map[key]*call)
+	}
+}
+
+func (c *cache) shard(k *key) *shard { return &c.shards[k[0]%shards] }
+
+func (c *cache) get(k key, now time.Time) *entry {
+	s := c.shard(&k)
+	s.mu.Lock()
+	e := s.entries[k]
+	s.mu.Unlock()
+	if e == nil || !now.Before(e.expires) {
+		return nil
+	}
+	return e
+}
+
+// join returns the answer, where it came since the caller looked, else the
+// call for k under way, else a new one, which the caller has to finish.
+func (c *cache) join(k key, now time.Time) (e *entry, under *call, first bool) {
+	s := c.shard(&k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e = s.entries[k]; e != nil && now.Before(e.expires) {
+		return e, nil, false
+	}
+	if under = s.calls[k]; under != nil {
+		return nil, under, false
+	}
+	under = &call{done: make(chan struct{})}
+	s.calls[k] = under
+	return nil, under, true
+}
+
+// finish ends a call for all who wait for it and keeps its answer while that
+// is valid.
+func (c *cache) finish(k key, under *call, e *entry, err error) {
+	s, now := c.shard(&k), time.Now()
+	keep := err == nil && now.Before(e.expires)
+	s.mu.Lock()
+	delete(s.calls, k)
+	if keep {
+		s.makeRoom(c.perShard, now)
+		s.entries[k] = e
+	}
+	s.mu.Unlock()
+	under.entry, under.err = e, err
+	close(under.done)
+	if keep {
+		c.sweepLater()
+	}
+}
+
+// drop forgets e, unless something newer took its place.
+func (c *cache) drop(e *entry) {
+	s := c.shard(&e.key)
+	s.mu.Lock()
+	if s.entries[e.key] == e {
+		delete(s.entries, e.key)
+	}
+	s.mu.Unlock()
+}
+
+// makeRoom drops expired entries among a few, and at the bound also the one of
+// them that expires first.
+func (s *shard) makeRoom(max int, now time.Time) {
+	var first *entry
+	seen := 0
+	for k, e := range s.entries {
+		if seen++; seen > probes {
+			break
+		}
+		if !now.Before(e.expires) {
+			delete(s.entries, k)
+		} else if first == nil || e.expires.Before(first.expires) {
+			first = e
+		}
+	}
+	if first != nil && len(s.entries) >= max {
+		delete(s.entries, first.key)
+	}
+}
+
+func (c *cache) sweepLater() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer == nil && !c.closed {
+		c.timer = time.AfterFunc(c.interval, c.sweep)
+	}
+}
+
+// sweep drops what has expired, so that a burst of devices does not occupy
+// memory after it is over.
+func (c *cache) sweep() {
+	now, left := time.Now(), 0
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		for k, e := range s.entries {
+			if !now.Before(e.expires) {
+				delete(s.entries, k)
+			}
+		}
+		if left += len(s.entries); len(s.entries) == 0 {
+			s.entries = make(map[key]*entry) // a map never shrinks
+		}
+		s.mu.Unlock()
+	}
+	c.mu.Lock()
+	c.timer = nil
+	c.mu.Unlock()
+	if left > 0 {
+		c.sweepLater()
+	}
+}
+
+// len counts the entries, expired ones included.
+func (c *cache) len() int {
+	n := 0
+	for i := range c.shards {
+		c.shards[i].mu.Lock()
+		n += len(c.shards[i].entries)
+		c.shards[i].mu.Unlock()
+	}
+	return n
+}
+
+func (c *cache) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+}

@@ -1,0 +1,18 @@
+// Package adapters is what all protocol adapters share: admission of devices
+// (cached, concurrent equal questions asked once, failed attempts bounded), the
+// checks of an upload, the message that goes to the applications and the port
+// it leaves by.
+//
+// An adapter translates: bytes of its protocol into a [Request] and an
+// [Upload], the error that comes back into a status of its protocol (table in
+// internal/status). It decides nothing else. Rules: contract adapters,
+// sections 1 to 5, and messaging, sections 7 and 15.
+//
+//	adm := adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: invoker})
+//	defer adm.Close()
+//	p := adapters.NewPipeline(adapters.Options{Type: "hono-http", Admissions: adm, Downstream: routers})
+//
+//	who, err := p.Admit(ctx, &adapters.Request{Admit: admit, Remote: addr})
+//	...
+//	err = p.Publish(ctx, who, &adapters.Upload{Endpoint: iot.Telemetry, Payload: body, ContentType: "text/plain"})
+package adapters

@@ -1,0 +1,155 @@
+package http
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	nethttp "net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sluice-iot/sluice/adapters"
+)
+
+// Type is the adapter's name in tenants, metrics and messages.
+const Type = "hono-http"
+
+// Defaults of [Options].
+const (
+	DefaultRealm         = "Hono"
+	DefaultAllowedOrigin = "*"
+	DefaultIdleTimeout   = 75 * time.Second
+	DefaultHeaderTimeout = 10 * time.Second
+	DefaultBodyTimeout   = 30 * time.Second
+)
+
+// Bounds of one connection: bytes of a request's line and header, and requests
+// at a time of an HTTP/2 connection.
+const (
+	maxHeaderBytes = 16 << 10
+	maxStreams     = 100
+)
+
+// Options configure [New]. Zero values stand for the defaults above.
+type Options struct {
+	Pipeline *adapters.Pipeline  // required; of adapter type [Type]
+	Conns    *adapters.ConnLimit // shared with other adapters; nil = one of its own
+
+	NoAuthentication bool   // devices name themselves in the URI and prove nothing
+	Realm            string // of the Basic challenge
+	AllowedOrigin    string // of cross-origin requests: one origin, or * for all
+
+	IdleTimeout   time.Duration // of a kept connection
+	HeaderTimeout time.Duration // for TLS and for a request's header
+	BodyTimeout   time.Duration // for a request's body
+	Logger        *slog.Logger
+}
+
+// Adapter serves devices on any number of listeners. It is an [nethttp.Handler]
+// that must get every path as it came: no mux in front that cleans paths.
+type Adapter struct {
+	o      Options
+	server *nethttp.Server
+
+	mu    sync.Mutex
+	fresh map[net.Conn]struct{} // connections that have not sent a byte of a request
+}
+
+// New returns an adapter that serves nothing yet.
+func New(o Options) *Adapter {
+	if o.Pipeline == nil {
+		panic("http: New without a Pipeline")
+	}
+	if o.Conns == nil {
+		o.Conns = adapters.NewConnLimit(0)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	orDefault(&o.Realm, DefaultRealm)
+	orDefault(&o.AllowedOrigin, DefaultAllowedOrigin)
+	orDefault(&o.IdleTimeout, DefaultIdleTimeout)
+	orDefault(&o.HeaderTimeout, DefaultHeaderTimeout)
+	orDefault(&o.BodyTimeout, DefaultBodyTimeout)
+	o.Logger = o.Logger.With("adapter", Type)
+	a := &Adapter{o: o, fresh: make(map[net.Conn]struct{})}
+	a.server = &nethttp.Server{
+		Handler:           a,
+		ReadHeaderTimeout: o.HeaderTimeout,
+		IdleTimeout:       o.IdleTimeout,
+		// Covers the body, the admission and the sending, each with a bound of
+		// its own, and then a client that does not read its answer.
+		WriteTimeout:   o.BodyTimeout + 45*time.Second,
+		MaxHeaderBytes: maxHeaderBytes,
+		HTTP2:          &nethttp.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ConnState:      a.connState,
+		// What clients do wrong on a connection is not worth an operator's attention.
+		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+	}
+	return a
+}
+
+func orDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// Serve accepts devices on ln until ctx ends, which closes ln but no
+// connection, or until Shutdown; then it returns nil. With config it speaks
+// TLS, of version 1.2 at least, and offers HTTP/2. It may be called for several
+// listeners at the same time.
+func (a *Adapter) Serve(ctx context.Context, ln net.Listener, config *tls.Config) error {
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	wrapped := a.o.Conns.Listener(ln)
+	if config != nil {
+		wrapped = tls.NewListener(wrapped, withHTTP2(config))
+	}
+	err := a.server.Serve(wrapped)
+	if errors.Is(err, nethttp.ErrServerClosed) || ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func withHTTP2(config *tls.Config) *tls.Config {
+	config = config.Clone()
+	for _, p := range []string{"h2", "http/1.1"} {
+		if !slices.Contains(config.NextProtos, p) {
+			config.NextProtos = append(slices.Clip(config.NextProtos), p)
+		}
+	}
+	config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
+	return config
+}
+
+// Shutdown closes all listeners and the connections without a request, lets
+// uploads in flight finish and then closes their connections. When ctx ends
+// first it cuts them off and returns ctx's error.
+func (a *Adapter) Shutdown(ctx context.Context) error {
+	// The server would wait seconds for a connection that never sent anything.
+	a.mu.Lock()
+	for c := range a.fresh {
+		c.Close()
+	}
+	a.mu.Unlock()
+	err := a.server.Shutdown(ctx)
+	if err != nil {
+		a.server.Close()
+	}
+	return err
+}
+
+func (a *Adapter) connState(c net.Conn, s nethttp.ConnState) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s == nethttp.StateNew {
+		a.fresh[c] = struct{}{}
+	} else {
+		delete(a.fresh, c)
+	}
+}

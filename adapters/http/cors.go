@@ -1,0 +1,53 @@
+package http
+
+import (
+	nethttp "net/http"
+
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// allowedHeaders are those a browser may send, by endpoint, in the spelling
+// that clients look for (contract: adapters 7.8).
+var allowedHeaders = map[iot.Endpoint]string{
+	iot.Telemetry: "QoS-Level, hono-ttd, authorization, content-type",
+	iot.Event:     "hono-ttd, authorization, content-type",
+}
+
+// exposedHeaders are those a browser's script may read.
+const exposedHeaders = "hono-command, hono-cmd-req-id"
+
+// cors adds what a cross-origin request needs to its response. It returns
+// ErrForbidden for an origin that is not the configured one.
+func (a *Adapter) cors(h nethttp.Header, r *nethttp.Request) error {
+	if a.o.AllowedOrigin != "*" {
+		h.Add("Vary", "Origin")
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return nil
+	}
+	if a.o.AllowedOrigin != "*" && origin != a.o.AllowedOrigin {
+		return iot.Errorf(iot.ErrForbidden, "origin is not allowed")
+	}
+	h.Set("Access-Control-Allow-Origin", a.o.AllowedOrigin)
+	if !isPreflight(r) {
+		h.Set("Access-Control-Expose-Headers", exposedHeaders)
+	}
+	return nil
+}
+
+func isPreflight(r *nethttp.Request) bool {
+	return r.Method == nethttp.MethodOptions && r.Header.Get("Origin") != "" &&
+		r.Header.Get("Access-Control-Request-Method") != ""
+}
+
+// options answers what may be done with t; no credentials are asked for.
+func (a *Adapter) options(w nethttp.ResponseWriter, r *nethttp.Request, t target) {
+	method, h := t.method(!a.o.NoAuthentication), w.Header()
+	if isPreflight(r) {
+		h.Set("Access-Control-Allow-Methods", method)
+		h.Set("Access-Control-Allow-Headers", allowedHeaders[t.endpoint])
+	}
+	h.Set("Allow", method+", OPTIONS")
+	w.WriteHeader(nethttp.StatusNoContent)
+}

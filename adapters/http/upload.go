@@ -1,0 +1,104 @@
+package http
+
+import (
+	"context"
+	"log/slog"
+	nethttp "net/http"
+
+	"github.com/sluice-iot/sluice/adapters"
+	"github.com/sluice-iot/sluice/events"
+	"github.com/sluice-iot/sluice/internal/iot"
+	"github.com/sluice-iot/sluice/internal/status"
+)
+
+// ServeHTTP implements [nethttp.Handler].
+func (a *Adapter) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
+	if err := a.cors(w.Header(), r); err != nil {
+		a.fail(w, err)
+		return
+	}
+	t, err := parseTarget(r.URL.Path)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	method := t.method(!a.o.NoAuthentication)
+	switch {
+	case method == "" || r.Method == nethttp.MethodPut && t.segments == 1:
+		a.fail(w, iot.Errorf(iot.ErrNotFound, "device id is missing: want /%s/{tenant}/{device}", t.endpoint))
+	case r.Method == nethttp.MethodOptions:
+		a.options(w, r, t)
+	case r.Method != method:
+		w.Header().Set("Allow", method+", OPTIONS")
+		writeError(w, nethttp.StatusMethodNotAllowed, "method is not allowed: want "+method)
+	default:
+		a.upload(w, r, t)
+	}
+}
+
+// upload takes one message in. Who sends it is settled before its body is read.
+func (a *Adapter) upload(w nethttp.ResponseWriter, r *nethttp.Request, t target) {
+	who, err := a.admit(r, t)
+	if err != nil {
+		a.refuse(w, r, t, "", err)
+		return
+	}
+	up, err := a.decode(w, r, t)
+	if err == nil {
+		err = a.o.Pipeline.Publish(r.Context(), who, up)
+	}
+	if err != nil {
+		a.refuse(w, r, t, who.Tenant(), err)
+		return
+	}
+	accepted(w)
+}
+
+// refuse answers err and logs what is not the device's fault.
+func (a *Adapter) refuse(w nethttp.ResponseWriter, r *nethttp.Request, t target, tenant iot.TenantID, err error) {
+	code := a.fail(w, err)
+	level := slog.LevelDebug
+	if status.Sentinel(err) == status.ErrInternal && code >= 500 {
+		level = slog.LevelError
+	}
+	a.o.Logger.Log(r.Context(), level, "upload refused", "endpoint", t.endpoint, "tenant", tenant, "status", code, "err", err)
+}
+
+// admit finds out who sends. The tenant of the URI, where one is given, has to
+// be the device's own (contract: adapters 7.2).
+func (a *Adapter) admit(r *nethttp.Request, t target) (adapters.Admission, error) {
+	remote := adapters.RemoteAddr(r.RemoteAddr)
+	if a.o.NoAuthentication {
+		if t.tenant == "" {
+			return adapters.Admission{}, iot.Errorf(iot.ErrNotFound, "tenant is missing: want /%s/{tenant}/{device}", t.endpoint)
+		}
+		return a.o.Pipeline.Admit(r.Context(), &adapters.Request{Remote: remote, Admit: events.Admit{
+			TenantRef: events.TenantRef{ID: iot.TenantID(t.tenant)}, DeviceID: iot.DeviceID(t.device),
+		}})
+	}
+	l, err := basicAuth(r.Header.Get("Authorization"))
+	if err != nil {
+		return adapters.Admission{}, err
+	}
+	q := adapters.Request{Remote: remote, Admit: events.Admit{
+		TenantRef:  events.TenantRef{ID: iot.TenantID(l.tenant)},
+		Credential: &events.Credential{Type: iot.HashedPassword, AuthID: l.authID, Password: l.password},
+	}}
+	if t.tenant != "" && t.tenant != l.tenant {
+		if err := a.sameTenant(r.Context(), q, t.tenant); err != nil {
+			return adapters.Admission{}, err
+		}
+	}
+	q.Admit.DeviceID = iot.DeviceID(t.device)
+	return a.o.Pipeline.Admit(r.Context(), &q)
+}
+
+// sameTenant authenticates first, because only a device that is known learns
+// why it is refused; the tenant it logged in with may be an alias.
+func (a *Adapter) sameTenant(ctx context.Context, q adapters.Request, tenant string) error {
+	who, err := a.o.Pipeline.Admit(ctx, &q)
+	if err == nil && who.Tenant() != iot.TenantID(tenant) {
+		err = iot.Errorf(iot.ErrForbidden, "not authorized for this tenant")
+	}
+	return err
+}

@@ -1,0 +1,170 @@
+package adapters
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// DefaultMaxPayload is the largest payload in bytes where none is configured
+// (contract: adapters 18).
+const DefaultMaxPayload = 2048
+
+// EmptyNotification is the content type of an upload without payload that only
+// says how long the device listens (contract: adapters 5.1).
+const EmptyNotification = "application/vnd.eclipse-hono-empty-notification"
+
+// octetStream is the content type of a payload that nobody named one for.
+const octetStream = "application/octet-stream"
+
+// Options configure [NewPipeline].
+type Options struct {
+	Type       string      // adapter type, such as hono-http
+	Admissions *Admissions // required
+	Downstream Downstream  // required
+	MaxPayload int         // bytes; 0 = DefaultMaxPayload
+	Events     bool        // the installation stores events; without it they are refused
+	NoDefaults bool        // leave telemetry and events without the tenant's and device's defaults
+}
+
+// Pipeline takes a device's upload from the protocol to the applications. It
+// has no state of its own. Safe for concurrent use.
+type Pipeline struct{ o Options }
+
+// NewPipeline returns the pipeline of one adapter.
+func NewPipeline(o Options) *Pipeline {
+	if o.Type == "" || o.Admissions == nil || o.Downstream == nil {
+		panic("adapters: NewPipeline needs Type, Admissions and Downstream")
+	}
+	orDefault(&o.MaxPayload, DefaultMaxPayload)
+	return &Pipeline{o}
+}
+
+// MaxPayload is the largest payload in bytes: do not read more than one byte
+// beyond it.
+func (p *Pipeline) MaxPayload() int { return p.o.MaxPayload }
+
+// Ready reports whether messages can leave.
+func (p *Pipeline) Ready() bool { return p.o.Downstream.Ready() }
+
+// Admit lets a device in, or says why not; see [Admissions.Admit]. It sets
+// r.Admit.Adapter.
+//
+// A request for a device other than the authenticated one names it in
+// r.Admit.DeviceID; whether the two differ is found by the function.
+func (p *Pipeline) Admit(ctx context.Context, r *Request) (Admission, error) {
+	r.Admit.Adapter = p.o.Type
+	return p.o.Admissions.Admit(ctx, r)
+}
+
+// Upload is one message as the device sent it.
+type Upload struct {
+	Endpoint        iot.Endpoint
+	QoS             iot.QoS
+	Address         string // URI or topic the device used
+	ContentType     string // without parameters; "" = not given
+	ContentEncoding string
+	TTL             *time.Duration // nil = not given
+	TTD             *int           // effective seconds; nil = none
+	Retain          bool
+	Properties      map[string]any // further application properties; win over defaults
+	Payload         []byte         // nil = no body section, empty = an empty one
+	TraceParent     string         // W3C trace context of the device, checked here
+	TraceState      string
+}
+
+// Publish checks up, makes the message of it and sends it. It returns nil when
+// the device may be told that all is well: with AtMostOnce once the message is
+// on its way, with AtLeastOnce once an application accepted it. Errors are
+//
+//	iot.ErrInvalid      content type, payload or QoS do not fit, or the application rejected it
+//	iot.ErrTooLarge     payload above MaxPayload, or above what the router takes
+//	iot.ErrNoCredit     nobody consumes
+//	iot.ErrTimeout      no outcome in time
+//	iot.ErrUnavailable  not processed, no router, or events that are not stored
+//
+// and those of Admit, where the router no longer took the admission's
+// assertion and the device was admitted anew. Neither up nor its payload is
+// kept.
+func (p *Pipeline) Publish(ctx context.Context, who Admission, up *Upload) error {
+	if err := p.check(up); err != nil {
+		return err
+	}
+	if up.Endpoint == iot.Event && !p.o.Events {
+		return &iot.Error{Sentinel: iot.ErrUnavailable, Text: TextNoEvents, RetryAfter: 2 * time.Second}
+	}
+	m := p.message(who, up)
+	err := p.o.Downstream.Send(ctx, m)
+	if !errors.Is(err, iot.ErrForbidden) {
+		return downstreamError(err)
+	}
+	if who, err = p.o.Admissions.renew(ctx, who); err != nil {
+		return err
+	}
+	again := p.message(who, up)
+	again.ID, again.Created, again.TraceParent = m.ID, m.Created, m.TraceParent
+	if err = p.o.Downstream.Send(ctx, again); errors.Is(err, iot.ErrForbidden) {
+		err = &shownError{shown: iot.Errorf(iot.ErrUnavailable, TextUnavailable), cause: fmt.Errorf("router refused a fresh assertion: %v", err)}
+	}
+	return downstreamError(err)
+}
+
+// check applies the rules that need no look-up (contract: adapters 5.1, 5.2).
+func (p *Pipeline) check(up *Upload) error {
+	switch {
+	case up.Endpoint != iot.Telemetry && up.Endpoint != iot.Event && up.Endpoint != iot.CommandResponse:
+		return iot.Errorf(iot.ErrNotFound, "no such endpoint")
+	case up.QoS != iot.AtMostOnce && up.QoS != iot.AtLeastOnce:
+		return iot.Errorf(iot.ErrInvalid, "unsupported quality of service: want 0 or 1")
+	case up.Endpoint == iot.Event && up.QoS == iot.AtMostOnce:
+		return iot.Errorf(iot.ErrInvalid, "events are sent with quality of service 1 only")
+	case !isSymbol(up.ContentType), !isSymbol(up.ContentEncoding):
+		return iot.Errorf(iot.ErrInvalid, "content type and encoding: want at most 255 printable ASCII characters")
+	case len(up.Payload) > p.o.MaxPayload:
+		return iot.Errorf(iot.ErrTooLarge, "payload is larger than %d bytes", p.o.MaxPayload)
+	case up.Endpoint == iot.CommandResponse:
+		return nil
+	case len(up.Payload) == 0 && up.ContentType == "":
+		return iot.Errorf(iot.ErrInvalid, "content type is missing: an upload without payload needs one")
+	case len(up.Payload) > 0 && up.ContentType == EmptyNotification:
+		return iot.Errorf(iot.ErrInvalid, "content type %s does not go with a payload", EmptyNotification)
+	}
+	return nil
+}
+
+// message makes what goes to the applications (contract: messaging 7.1).
+func (p *Pipeline) message(who Admission, up *Upload) *iot.Message {
+	useDefaults := up.Endpoint == iot.CommandResponse || !p.o.NoDefaults
+	m := &iot.Message{
+		Endpoint: up.Endpoint, Tenant: who.Tenant(), Device: who.Device(), Gateway: who.Gateway(),
+		QoS: up.QoS, ID: newID(), Created: time.Now(),
+		Adapter: p.o.Type, Address: strings.ToValidUTF8(up.Address, "\uFFFD"),
+		Assertion:   who.Admitted().Assertion,
+		ContentType: up.ContentType, ContentEncoding: up.ContentEncoding,
+		TTL:     who.e.ttl(up.Endpoint, up.QoS, up.TTL, useDefaults),
+		TTD:     up.TTD,
+		Retain:  up.Retain,
+		Payload: up.Payload,
+	}
+	d := &who.e.defaults
+	if !useDefaults {
+		d = &defaults{}
+	}
+	d.fill(m)
+	m.Properties = d.merged(up.Properties)
+	if m.ContentType == "" && len(m.Payload) > 0 {
+		m.ContentType = octetStream
+	}
+	m.TraceParent, m.TraceState = traceContext(up.TraceParent, up.TraceState)
+	return m
+}
+
+func newID() string {
+	return uuid.Must(uuid.NewV7()).String() // fails only where the system has no randomness
+}
