@@ -1,0 +1,159 @@
+package config
+
+import (
+	"slices"
+	"time"
+)
+
+// Config holds every setting of the program. The yaml tag of a field is its key
+// in the file; its path in capitals after SLUICE_ is its name in the environment.
+type Config struct {
+	// Name of the installation: CloudEvents source and token issuer.
+	Name string `yaml:"name"`
+	// Data is the data folder. Load makes it absolute.
+	Data string `yaml:"data"`
+	// Insecure allows plain-text listeners on public addresses, plain secrets in
+	// the identities file and an unprotected management API.
+	Insecure   bool       `yaml:"insecure"`
+	Log        Log        `yaml:"log"`
+	Listeners  []Listener `yaml:"listeners"`
+	TLS        OwnTLS     `yaml:"tls"`
+	Routers    []string   `yaml:"routers"` // amqp:// or amqps:// URLs; empty = the router of this process
+	Functions  Functions  `yaml:"functions"`
+	Registry   Registry   `yaml:"registry"`
+	Identities string     `yaml:"identities"` // Load makes it absolute
+	// CreditWait is how long an upload waits for credit, all routers asked at once.
+	CreditWait time.Duration `yaml:"credit-wait"`
+	// SendTimeout is how long an upload waits for its outcome.
+	SendTimeout time.Duration `yaml:"send-timeout"`
+	Adapters    Adapters      `yaml:"adapters"`
+	Management  Management    `yaml:"management"`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn, error
+	Format string `yaml:"format"` // auto (text on a terminal, else json), text, json
+}
+
+// OwnTLS is what this process proves itself with to other components and, on
+// listeners whose own tls key names no files, to everybody. Without it the
+// development certificates of the data folder are used.
+type OwnTLS struct {
+	Certificate string `yaml:"certificate"` // PEM, leaf first
+	Key         string `yaml:"key"`
+	CA          string `yaml:"ca"` // of the installation: whom to believe, and whose clients are components
+}
+
+// Functions names the URL of each deployed group of functions; an empty one runs
+// in this process.
+type Functions struct {
+	Identity string `yaml:"identity"` // tenant, credentials, registration, assertion, admission
+}
+
+// Registry chooses the store of tenants, devices and credentials. In the file
+// "registry: sqlite" is short for its first key.
+type Registry struct {
+	Store    string `yaml:"store"`    // sqlite, postgres, dynamodb
+	URL      string `yaml:"url"`      // postgres
+	Table    string `yaml:"table"`    // dynamodb
+	Endpoint string `yaml:"endpoint"` // dynamodb; "" = that of the region
+}
+
+// FromScalar reads the short form.
+func (r *Registry) FromScalar(isScalar bool, text string) (bool, error) {
+	if isScalar && text != "" {
+		*r = Registry{Store: text}
+		return true, nil
+	}
+	return false, nil
+}
+
+// Adapters holds the settings of each protocol adapter.
+type Adapters struct {
+	HTTP HTTPAdapter `yaml:"http"`
+}
+
+// HTTPAdapter is for devices that speak HTTP.
+type HTTPAdapter struct {
+	MaxPayloadSize    Size          `yaml:"max-payload-size"`
+	IdleTimeout       time.Duration `yaml:"idle-timeout"` // of a connection between requests
+	Realm             string        `yaml:"realm"`        // in WWW-Authenticate
+	CORSAllowedOrigin string        `yaml:"cors-allowed-origin"`
+	// MaxConnections bounds open connections of all devices; 0 = no bound but the
+	// system's.
+	MaxConnections int `yaml:"max-connections"`
+	// ConnectionsPerAddress bounds open connections per remote address.
+	ConnectionsPerAddress int `yaml:"connections-per-address"`
+	// Failed attempts a minute after which 429 is answered without asking anybody.
+	FailedAttemptsPerAuthID  int `yaml:"failed-attempts-per-auth-id"`
+	FailedAttemptsPerAddress int `yaml:"failed-attempts-per-address"`
+}
+
+// Management is the registry's HTTP API (contract: registry, sections 1.2, 2.1, 5.3).
+type Management struct {
+	MaxPayloadSize         Size          `yaml:"max-payload-size"`
+	IdleTimeout            time.Duration `yaml:"idle-timeout"`
+	Realm                  string        `yaml:"realm"`
+	CORSAllowedOrigin      string        `yaml:"cors-allowed-origin"`
+	AuthenticationRequired bool          `yaml:"authentication-required"` // false needs insecure
+	TenantIDPattern        string        `yaml:"tenant-id-pattern"`
+	DeviceIDPattern        string        `yaml:"device-id-pattern"`
+	MaxBcryptCostFactor    int           `yaml:"max-bcrypt-cost-factor"`
+	// HashAlgorithmsAllowList names the hash functions that may be stored; empty = all.
+	HashAlgorithmsAllowList []string `yaml:"hash-algorithms-allow-list"`
+}
+
+// Listener is one address on which the program accepts connections.
+type Listener struct {
+	Role    string `yaml:"role" json:"role"`       // one of the Role constants
+	Address string `yaml:"address" json:"address"` // host:port; port 0 = any free one
+	// TLS is nil on a plain-text listener. An empty one takes the process's own
+	// certificate.
+	TLS *ListenerTLS `yaml:"tls,omitempty" json:"tls,omitempty"`
+	// Mechanisms are the SASL mechanisms offered; empty = PLAIN, and EXTERNAL where
+	// client certificates are verified.
+	Mechanisms []string `yaml:"mechanisms,omitempty" json:"mechanisms,omitempty"`
+	// Insecure allows this one listener to be plain text on a public address.
+	Insecure bool `yaml:"insecure,omitempty" json:"insecure,omitempty"`
+}
+
+// ListenerTLS names the files of one listener; empty ones are those of [OwnTLS].
+type ListenerTLS struct {
+	Certificate string `yaml:"certificate,omitempty" json:"certificate,omitempty"`
+	Key         string `yaml:"key,omitempty" json:"key,omitempty"`
+	// ClientCA makes client certificates verified. Listeners for components always
+	// verify and require them, by default with the installation's CA.
+	ClientCA   string `yaml:"client-ca,omitempty" json:"client-ca,omitempty"`
+	MinVersion string `yaml:"min-version,omitempty" json:"min-version,omitempty"` // 1.2 (default) or 1.3
+}
+
+// The roles of listeners.
+const (
+	RoleNorthbound  = "northbound"   // AMQP: applications and the service addresses
+	RoleInternal    = "internal"     // AMQP: components only
+	RoleFunction    = "function"     // HTTP: CloudEvents calls of components
+	RoleManagement  = "management"   // HTTP: registry management API
+	RoleHealth      = "health"       // HTTP: health, metrics and keys
+	RoleHTTPAdapter = "adapter/http" // HTTP: devices
+)
+
+// Roles lists the roles that are served.
+var Roles = []string{RoleNorthbound, RoleInternal, RoleFunction, RoleManagement, RoleHealth, RoleHTTPAdapter}
+
+// ForComponents reports whether the listener admits components only, which prove
+// themselves by a client certificate.
+func (l *Listener) ForComponents() bool {
+	return l.Role == RoleInternal || l.Role == RoleFunction
+}
+
+// ListenersOf returns the listeners of the given roles in the configured order.
+func (c *Config) ListenersOf(roles ...string) []Listener {
+	var out []Listener
+	for _, l := range c.Listeners {
+		if slices.Contains(roles, l.Role) {
+			out = append(out, l)
+		}
+	}
+	return out
+}

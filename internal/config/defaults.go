@@ -1,0 +1,78 @@
+package config
+
+import "time"
+
+// Defaults returns the configuration of a program that nobody configured: all in
+// one process, on loopback only. The data folder and the identities file are
+// chosen by [Load].
+func Defaults() Config {
+	return Config{
+		Name:        "sluice.local",
+		Log:         Log{Level: "info", Format: "auto"},
+		Listeners:   DefaultListeners(),
+		Registry:    Registry{Store: "sqlite"},
+		CreditWait:  200 * time.Millisecond,
+		SendTimeout: time.Second,
+		Adapters: Adapters{HTTP: HTTPAdapter{
+			MaxPayloadSize:           2048,
+			IdleTimeout:              75 * time.Second,
+			Realm:                    "Hono",
+			CORSAllowedOrigin:        "*",
+			ConnectionsPerAddress:    1000,
+			FailedAttemptsPerAuthID:  10,
+			FailedAttemptsPerAddress: 1000,
+		}},
+		Management: Management{
+			MaxPayloadSize:         2048,
+			IdleTimeout:            60 * time.Second,
+			Realm:                  "Hono",
+			CORSAllowedOrigin:      "*",
+			AuthenticationRequired: true,
+			TenantIDPattern:        `^[a-zA-Z0-9-_\.]+$`,
+			DeviceIDPattern:        `^[a-zA-Z0-9-_\.:=]+$`,
+			MaxBcryptCostFactor:    10,
+		},
+	}
+}
+
+// DefaultListeners is the list of `sluice up`.
+func DefaultListeners() []Listener {
+	return []Listener{
+		{Role: RoleNorthbound, Address: "127.0.0.1:15672"},
+		{Role: RoleNorthbound, Address: "127.0.0.1:15671", TLS: &ListenerTLS{}},
+		{Role: RoleHTTPAdapter, Address: "127.0.0.1:8080"},
+		{Role: RoleHTTPAdapter, Address: "127.0.0.1:8443", TLS: &ListenerTLS{}},
+		{Role: RoleManagement, Address: "127.0.0.1:28080"},
+		{Role: RoleManagement, Address: "127.0.0.1:28443", TLS: &ListenerTLS{}},
+		{Role: RoleHealth, Address: "127.0.0.1:8088"},
+	}
+}
+
+// RouterListeners is the list of `sluice router`.
+func RouterListeners() []Listener {
+	return []Listener{
+		{Role: RoleNorthbound, Address: "127.0.0.1:15672"},
+		{Role: RoleNorthbound, Address: "127.0.0.1:15671", TLS: &ListenerTLS{}},
+		{Role: RoleInternal, Address: "127.0.0.1:5673", TLS: &ListenerTLS{}},
+		{Role: RoleHealth, Address: "127.0.0.1:8088"},
+	}
+}
+
+// HTTPAdapterListeners is the list of `sluice adapter http`.
+func HTTPAdapterListeners() []Listener {
+	return []Listener{
+		{Role: RoleHTTPAdapter, Address: "127.0.0.1:8080"},
+		{Role: RoleHTTPAdapter, Address: "127.0.0.1:8443", TLS: &ListenerTLS{}},
+		{Role: RoleHealth, Address: "127.0.0.1:8088"},
+	}
+}
+
+// IdentityFunctionListeners is the list of `sluice function identity`.
+func IdentityFunctionListeners() []Listener {
+	return []Listener{
+		{Role: RoleFunction, Address: "127.0.0.1:8444", TLS: &ListenerTLS{}},
+		{Role: RoleManagement, Address: "127.0.0.1:28080"},
+		{Role: RoleManagement, Address: "127.0.0.1:28443", TLS: &ListenerTLS{}},
+		{Role: RoleHealth, Address: "127.0.0.1:8088"},
+	}
+}

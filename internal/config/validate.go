@@ -1,0 +1,232 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sluice-iot/sluice/internal/config/strictyaml"
+)
+
+// Mechanisms are the SASL mechanisms that are served.
+var Mechanisms = []string{"PLAIN", "EXTERNAL"}
+
+// maxBcryptCost is where one check takes about a minute; more is a slip.
+const maxBcryptCost = 20
+
+func (l *Loaded) validate() error {
+	checks := []func() error{l.checkListeners, l.checkOwnTLS, l.checkWhole, l.checkURLs, l.checkRegistry, l.checkLimits, l.checkManagement}
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errorf names the value and where it came from.
+func (l *Loaded) errorf(path, format string, args ...any) error {
+	text := fmt.Sprintf(format, args...)
+	if s := l.Source(path); s.Kind != "default" {
+		return fmt.Errorf("%s: %s (%s)", path, text, s)
+	}
+	return fmt.Errorf("%s: %s", path, text)
+}
+
+func (l *Loaded) checkListeners() error {
+	taken := map[string]int{}
+	for i := range l.Listeners {
+		path := fmt.Sprintf("listeners[%d]", i)
+		if err := l.checkListener(path, &l.Listeners[i]); err != nil {
+			return err
+		}
+		address := l.Listeners[i].Address
+		if first, ok := taken[address]; ok && !strings.HasSuffix(address, ":0") {
+			return l.errorf(path, "address %s is taken by listeners[%d]", address, first)
+		}
+		taken[address] = i
+	}
+	return nil
+}
+
+func (l *Loaded) checkListener(path string, s *Listener) error {
+	if !slices.Contains(Roles, s.Role) {
+		return l.errorf(path, "role %q is not served; nearest known role: %q", s.Role, strictyaml.Nearest(s.Role, Roles))
+	}
+	host, port, err := net.SplitHostPort(s.Address)
+	if err != nil {
+		return l.errorf(path, "address %q of role %s: expected host:port, such as 127.0.0.1:8080", s.Address, s.Role)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return l.errorf(path, "address %q of role %s: port %q is not a number from 0 to 65535", s.Address, s.Role, port)
+	}
+	if err := l.checkListenerTLS(path, s); err != nil {
+		return err
+	}
+	if err := l.checkMechanisms(path, s); err != nil {
+		return err
+	}
+	if s.TLS == nil && !isLoopback(host) {
+		if !l.Insecure && !s.Insecure {
+			return l.errorf(path, "role %s would listen in plain text on %s, which is not a loopback address; give it tls, or allow it with --insecure or insecure: true", s.Role, s.Address)
+		}
+		l.Warnings = append(l.Warnings, fmt.Sprintf("insecure: role %s listens in plain text on %s", s.Role, s.Address))
+	}
+	return nil
+}
+
+func (l *Loaded) checkListenerTLS(path string, s *Listener) error {
+	if s.TLS == nil {
+		if s.ForComponents() {
+			return l.errorf(path, "role %s needs tls: components prove themselves by client certificates", s.Role)
+		}
+		return nil
+	}
+	if (s.TLS.Certificate == "") != (s.TLS.Key == "") {
+		return l.errorf(path, "tls of role %s: certificate and key go together", s.Role)
+	}
+	if v := s.TLS.MinVersion; v != "" && v != "1.2" && v != "1.3" {
+		return l.errorf(path, "tls of role %s: min-version %q; expected 1.2 or 1.3", s.Role, v)
+	}
+	return nil
+}
+
+func (l *Loaded) checkMechanisms(path string, s *Listener) error {
+	if len(s.Mechanisms) > 0 && s.Role != RoleNorthbound && s.Role != RoleInternal {
+		return l.errorf(path, "role %s speaks no SASL; mechanisms belong to %s", s.Role, RoleNorthbound)
+	}
+	for _, m := range s.Mechanisms {
+		switch {
+		case !slices.Contains(Mechanisms, m):
+			return l.errorf(path, "mechanism %q is not served; expected some of %s", m, strings.Join(Mechanisms, ", "))
+		case m == "EXTERNAL" && s.TLS == nil:
+			return l.errorf(path, "mechanism EXTERNAL needs tls with client-ca")
+		case m == "EXTERNAL" && s.TLS.ClientCA == "" && !s.ForComponents():
+			return l.errorf(path, "mechanism EXTERNAL needs client-ca: whose client certificates to believe")
+		case m == "PLAIN" && s.ForComponents():
+			return l.errorf(path, "role %s takes EXTERNAL only", s.Role)
+		}
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func (l *Loaded) checkOwnTLS() error {
+	if (l.TLS.Certificate == "") != (l.TLS.Key == "") {
+		return l.errorf("tls.certificate", "certificate and key go together")
+	}
+	return nil
+}
+
+func (l *Loaded) checkWhole() error {
+	if l.Name == "" || strings.ContainsAny(l.Name, " \t\r\n") {
+		return l.errorf("name", "%q: expected a name without spaces", l.Name)
+	}
+	for path, choice := range map[string]struct {
+		got   string
+		known []string
+	}{
+		"log.level":      {l.Log.Level, []string{"debug", "info", "warn", "error"}},
+		"log.format":     {l.Log.Format, []string{"auto", "text", "json"}},
+		"registry.store": {l.Registry.Store, []string{"sqlite", "postgres", "dynamodb"}},
+	} {
+		if !slices.Contains(choice.known, choice.got) {
+			return l.errorf(path, "%q: expected one of %s", choice.got, strings.Join(choice.known, ", "))
+		}
+	}
+	return nil
+}
+
+func (l *Loaded) checkURLs() error {
+	for i, r := range l.Routers {
+		if err := l.checkURL(fmt.Sprintf("routers[%d]", i), r, "amqps", "amqp"); err != nil {
+			return err
+		}
+	}
+	if l.Functions.Identity == "" {
+		return nil
+	}
+	return l.checkURL("functions.identity", l.Functions.Identity, "https", "http")
+}
+
+// checkURL expects the first scheme; the second, plain one only to loopback or
+// with insecure.
+func (l *Loaded) checkURL(path, text, secure, plain string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || (u.Scheme != secure && u.Scheme != plain) {
+		return l.errorf(path, "%s: expected a URL such as %s://name.example:port", hidePassword(text), secure)
+	}
+	if u.Scheme == plain && !isLoopback(u.Hostname()) {
+		if !l.Insecure {
+			return l.errorf(path, "%s is plain text to an address that is not loopback; use %s, or allow it with --insecure or insecure: true", u.Redacted(), secure)
+		}
+		l.Warnings = append(l.Warnings, fmt.Sprintf("insecure: %s is plain text", u.Redacted()))
+	}
+	return nil
+}
+
+func (l *Loaded) checkRegistry() error {
+	r := l.Registry
+	switch {
+	case r.Store == "postgres" && r.URL == "":
+		return l.errorf("registry.store", "postgres needs registry.url")
+	case r.Store == "dynamodb" && r.Table == "":
+		return l.errorf("registry.store", "dynamodb needs registry.table")
+	}
+	return nil
+}
+
+func (l *Loaded) checkLimits() error {
+	http, m := &l.Adapters.HTTP, &l.Management
+	for _, c := range []struct {
+		path       string
+		got, least int64
+	}{
+		{"credit-wait", int64(l.CreditWait), 0},
+		{"send-timeout", int64(l.SendTimeout), 1},
+		{"adapters.http.max-payload-size", int64(http.MaxPayloadSize), 1},
+		{"adapters.http.idle-timeout", int64(http.IdleTimeout), 1},
+		{"adapters.http.max-connections", int64(http.MaxConnections), 0},
+		{"adapters.http.connections-per-address", int64(http.ConnectionsPerAddress), 1},
+		{"adapters.http.failed-attempts-per-auth-id", int64(http.FailedAttemptsPerAuthID), 1},
+		{"adapters.http.failed-attempts-per-address", int64(http.FailedAttemptsPerAddress), 1},
+		{"management.max-payload-size", int64(m.MaxPayloadSize), 1},
+		{"management.idle-timeout", int64(m.IdleTimeout), 1},
+		{"management.max-bcrypt-cost-factor", int64(m.MaxBcryptCostFactor), 4},
+	} {
+		if c.got < c.least {
+			return l.errorf(c.path, "too small; expected at least %d", c.least)
+		}
+	}
+	return nil
+}
+
+func (l *Loaded) checkManagement() error {
+	m := &l.Management
+	for path, pattern := range map[string]string{"management.tenant-id-pattern": m.TenantIDPattern, "management.device-id-pattern": m.DeviceIDPattern} {
+		if _, err := regexp.Compile(pattern); err != nil {
+			return l.errorf(path, "%v", err)
+		}
+	}
+	if m.MaxBcryptCostFactor > maxBcryptCost {
+		return l.errorf("management.max-bcrypt-cost-factor", "%d is more than %d", m.MaxBcryptCostFactor, maxBcryptCost)
+	}
+	if !m.AuthenticationRequired {
+		if !l.Insecure {
+			return l.errorf("management.authentication-required", "an unprotected management API needs --insecure or insecure: true")
+		}
+		l.Warnings = append(l.Warnings, "insecure: the management API asks for no password")
+	}
+	return nil
+}
