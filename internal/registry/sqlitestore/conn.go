@@ -1,0 +1,150 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+)
+
+// conn is one SQLite connection with its prepared statements. One goroutine
+// at a time has it.
+type conn struct {
+	sql   *sql.Conn
+	stmts map[string]*sql.Stmt
+}
+
+func openConn(ctx context.Context, db *sql.DB) (*conn, error) {
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{sql: c, stmts: make(map[string]*sql.Stmt)}, nil
+}
+
+func (c *conn) close() {
+	for _, s := range c.stmts {
+		s.Close() // an error here has no consequence: the file is closed next
+	}
+	c.sql.Close()
+}
+
+// prepare returns the statement for a text, which must be a constant.
+func (c *conn) prepare(ctx context.Context, text string) (*sql.Stmt, error) {
+	if s, ok := c.stmts[text]; ok {
+		return s, nil
+	}
+	s, err := c.sql.PrepareContext(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	c.stmts[text] = s
+	return s, nil
+}
+
+// exec returns how many rows a statement changed.
+func (c *conn) exec(ctx context.Context, text string, args ...any) (int64, error) {
+	s, err := c.prepare(ctx, text)
+	if err != nil {
+		return 0, err
+	}
+	res, err := s.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+func (c *conn) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	s, err := c.prepare(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	return s.QueryContext(ctx, args...)
+}
+
+// row scans the first row of a result; sql.ErrNoRows when there is none.
+func (c *conn) row(ctx context.Context, text string, args []any, dst ...any) error {
+	s, err := c.prepare(ctx, text)
+	if err != nil {
+		return err
+	}
+	return s.QueryRowContext(ctx, args...).Scan(dst...)
+}
+
+// each calls f for every row of a result.
+func (c *conn) each(ctx context.Context, text string, args []any, f func(*sql.Rows) error) error {
+	rows, err := c.query(ctx, text, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// take waits for a connection of a pool.
+func take(ctx context.Context, pool chan *conn) (*conn, error) {
+	select {
+	case c := <-pool:
+		return c, nil
+	default:
+	}
+	select {
+	case c := <-pool:
+		return c, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// read runs f on a reading connection. Once begun it is not interrupted: the
+// statements are short, and watching a context costs more than they do.
+func (s *Store) read(ctx context.Context, f func(context.Context, *conn) error) error {
+	if err := ctx.Err(); err != nil {
+		return translate(err)
+	}
+	c, err := take(ctx, s.readers)
+	if err != nil {
+		return translate(err)
+	}
+	defer func() { s.readers <- c }()
+	return translate(f(context.WithoutCancel(ctx), c))
+}
+
+// write runs f as one transaction, which is undone when f fails. A caller
+// that goes away while it runs gets its result all the same, so that nobody
+// has to guess whether a change happened.
+func (s *Store) write(ctx context.Context, f func(context.Context, *conn) error) error {
+	if err := ctx.Err(); err != nil {
+		return translate(err)
+	}
+	c, err := take(ctx, s.writer)
+	if err != nil {
+		return translate(err)
+	}
+	defer func() { s.writer <- c }()
+	return translate(c.transact(context.WithoutCancel(ctx), f))
+}
+
+func (c *conn) transact(ctx context.Context, f func(context.Context, *conn) error) (err error) {
+	if _, err := c.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	done := false
+	defer func() {
+		if !done { // f failed or panicked
+			c.exec(ctx, "ROLLBACK") // fails only where SQLite has rolled back already
+		}
+	}()
+	if err := f(ctx, c); err != nil {
+		return err
+	}
+	if _, err := c.exec(ctx, "COMMIT"); err != nil {
+		return err
+	}
+	done = true
+	return nil
+}

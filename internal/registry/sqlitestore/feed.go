@@ -1,0 +1,106 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sluice-iot/sluice/internal/iot"
+	"github.com/sluice-iot/sluice/internal/registry"
+)
+
+// pruneEvery is how often a change also removes old changes, and pruneAtOnce
+// how many it removes then.
+const (
+	pruneEvery  = time.Minute
+	pruneAtOnce = 1000
+)
+
+// record adds a change to the feed of its tenant, inside the transaction that
+// makes the change.
+func (s *Store) record(ctx context.Context, c *conn, ch registry.Change) error {
+	var sequence int64
+	err := c.row(ctx, `INSERT INTO counters (tenant, sequence, devices) VALUES (?, 1, 0)
+		ON CONFLICT (tenant) DO UPDATE SET sequence = sequence + 1 RETURNING sequence`, []any{string(ch.Tenant)}, &sequence)
+	if err != nil {
+		return err
+	}
+	_, err = c.exec(ctx, `INSERT INTO feed (tenant, sequence, kind, device, change, enabled, invalidate, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		string(ch.Tenant), sequence, string(ch.Kind), string(ch.Device), ch.Change, ch.Enabled, ch.InvalidateCache, millis(ch.At))
+	if err != nil || ch.At.Sub(s.pruned) < pruneEvery {
+		return err
+	}
+	s.pruned = ch.At
+	_, err = c.exec(ctx, `DELETE FROM feed WHERE position IN (SELECT position FROM feed WHERE at < ? ORDER BY at LIMIT ?)`,
+		millis(ch.At.Add(-registry.FeedRetention)), pruneAtOnce)
+	return err
+}
+
+const changeColumns = `SELECT tenant, sequence, kind, device, change, enabled, invalidate, at FROM feed `
+
+var errEnough = errors.New("enough")
+
+// Changes implements registry.Feed.
+func (s *Store) Changes(ctx context.Context, after registry.Position, max int) ([]registry.Change, bool, error) {
+	var changes []registry.Change
+	err := s.read(ctx, func(ctx context.Context, c *conn) error {
+		if _, err := c.exec(ctx, "BEGIN"); err != nil {
+			return err
+		}
+		defer c.exec(ctx, "ROLLBACK") // nothing was written
+		return c.changes(ctx, &after, max, &changes)
+	})
+	if errors.Is(err, errEnough) {
+		return changes[:max], true, nil
+	}
+	return changes, false, err
+}
+
+// changes appends up to max+1 changes; errEnough when that many were found.
+func (c *conn) changes(ctx context.Context, after *registry.Position, max int, all *[]registry.Change) error {
+	add := func(rows *sql.Rows) error {
+		ch, err := scanChange(rows)
+		if err != nil {
+			return err
+		}
+		*all = append(*all, ch)
+		if len(*all) > max {
+			return errEnough
+		}
+		return nil
+	}
+	for _, tenant := range slices.Sorted(maps.Keys(after.Sequences)) {
+		err := c.each(ctx, changeColumns+`WHERE tenant = ? AND sequence > ? ORDER BY sequence`,
+			[]any{string(tenant), int64(after.Sequences[tenant])}, add)
+		if err != nil {
+			return err
+		}
+	}
+	if after.Since.IsZero() {
+		return nil
+	}
+	since := millis(after.Since)
+	return c.each(ctx, changeColumns+`WHERE at >= ?1 AND position >= (SELECT min(position) FROM feed WHERE at >= ?1) ORDER BY position`,
+		[]any{since}, func(rows *sql.Rows) error {
+			ch, err := scanChange(rows)
+			if err != nil {
+				return err
+			}
+			if _, known := after.Sequences[ch.Tenant]; known {
+				return nil
+			}
+			return add(rows)
+		})
+}
+
+func scanChange(rows *sql.Rows) (registry.Change, error) {
+	var ch registry.Change
+	var tenant, kind, device string
+	var at int64
+	err := rows.Scan(&tenant, &ch.Sequence, &kind, &device, &ch.Change, &ch.Enabled, &ch.InvalidateCache, &at)
+	ch.Tenant, ch.Kind, ch.Device, ch.At = iot.TenantID(tenant), registry.ChangeKind(kind), iot.DeviceID(device), instant(at)
+	return ch, err
+}
