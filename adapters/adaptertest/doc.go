@@ -1,0 +1,10 @@
+// Package adaptertest holds what every protocol adapter has to pass, and the
+// two fakes it is run with: an [Invoker] that admits a small known population
+// and a [Downstream] that records what it is sent.
+//
+// An adapter's test brings a [Harness] that starts it and speaks its protocol:
+//
+//	func TestConformance(t *testing.T) {
+//		adaptertest.Run(t, adaptertest.Harness{Type: "hono-http", Start: start})
+//	}
+package adaptertest

@@ -1,0 +1,122 @@
+package adaptertest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/sluice-iot/sluice/adapters"
+	"github.com/sluice-iot/sluice/internal/iot"
+	"github.com/sluice-iot/sluice/internal/status"
+)
+
+// Upload is one message that the harness has to send in its protocol.
+type Upload struct {
+	Tenant   iot.TenantID // logs in to
+	AuthID   string
+	Password string
+
+	TargetTenant iot.TenantID // named in URI or topic; "" = left out
+	TargetDevice iot.DeviceID // named in URI or topic; "" = the device itself
+
+	Endpoint    iot.Endpoint
+	QoS         iot.QoS
+	ContentType string
+	Payload     []byte
+}
+
+// Client speaks the protocol to a started adapter. Safe for concurrent use.
+type Client interface {
+	// Send uploads u on whatever connection it needs and returns nil, or an
+	// error that wraps the sentinel of iot that the protocol's answer stands
+	// for. Where an answer stands for several, [Harness.Report] tells.
+	Send(ctx context.Context, u Upload) error
+	// Stop stops the adapter and lets uploads in flight finish.
+	Stop(ctx context.Context) error
+}
+
+// Harness starts one adapter.
+type Harness struct {
+	Type string // adapter type
+	// Start runs the adapter on p; it is stopped with t.
+	Start func(t *testing.T, p *adapters.Pipeline) Client
+	// Report maps a sentinel to the one that Client.Send returns for it; nil =
+	// [ReportHTTP].
+	Report func(error) error
+}
+
+// ReportHTTP is [Harness.Report] for protocols whose answers are as fine as
+// HTTP statuses: whatever is a 503 counts as ErrUnavailable.
+func ReportHTTP(sentinel error) error {
+	if status.HTTP(sentinel) >= 500 {
+		return iot.ErrUnavailable
+	}
+	return sentinel
+}
+
+// env is one adapter between two fakes.
+type env struct {
+	Client
+	inv  *Invoker
+	down *Downstream
+	h    Harness
+}
+
+func (h Harness) start(t *testing.T, events bool) env {
+	e := env{inv: &Invoker{}, down: &Downstream{}, h: h}
+	adm := adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: e.inv, MaxAge: time.Hour})
+	t.Cleanup(adm.Close)
+	e.Client = h.Start(t, adapters.NewPipeline(adapters.Options{
+		Type: h.Type, Admissions: adm, Downstream: e.down, Events: events,
+	}))
+	return e
+}
+
+// check sends u and compares the outcome; want nil = accepted.
+func (e env) check(t *testing.T, u Upload, want error) {
+	t.Helper()
+	got := e.Send(t.Context(), u)
+	if want == nil {
+		if got != nil {
+			t.Errorf("upload: got error %v, want none", got)
+		}
+		return
+	}
+	if !errors.Is(got, e.h.Report(want)) {
+		t.Errorf("upload: got error %v, want one that wraps %q", got, e.h.Report(want))
+	}
+}
+
+// own is an upload of Device for itself.
+func own() Upload {
+	return Upload{
+		Tenant: Tenant, AuthID: string(Device), Password: Password,
+		Endpoint: iot.Telemetry, QoS: iot.AtLeastOnce, ContentType: "text/plain", Payload: []byte("22.5"),
+	}
+}
+
+func with(change func(*Upload)) Upload {
+	u := own()
+	change(&u)
+	return u
+}
+
+func asGateway(tenant iot.TenantID, device iot.DeviceID) Upload {
+	return with(func(u *Upload) { u.AuthID, u.TargetTenant, u.TargetDevice = string(Gateway), tenant, device })
+}
+
+// Run runs the suite.
+func Run(t *testing.T, h Harness) {
+	if h.Report == nil {
+		h.Report = ReportHTTP
+	}
+	t.Run("message", h.message)
+	t.Run("statuses", h.statuses)
+	t.Run("outcomes", h.outcomes)
+	t.Run("events", h.events)
+	t.Run("concurrent uploads cost one admission", h.collapse)
+	t.Run("a void assertion is renewed once", h.renewal)
+	t.Run("failed attempts are bounded", h.attempts)
+	t.Run("stop finishes uploads in flight", h.stop)
+}

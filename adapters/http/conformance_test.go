@@ -1,0 +1,97 @@
+package http_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	nethttp "net/http"
+	"net/url"
+	"strconv"
+	"testing"
+
+	"github.com/sluice-iot/sluice/adapters"
+	"github.com/sluice-iot/sluice/adapters/adaptertest"
+	"github.com/sluice-iot/sluice/adapters/http"
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+func TestConformance(t *testing.T) {
+	adaptertest.Run(t, adaptertest.Harness{Type: http.Type, Start: func(t *testing.T, p *adapters.Pipeline) adaptertest.Client {
+		a := http.New(http.Options{Pipeline: p})
+		base, client := serve(t, a)
+		return &harness{a: a, base: base, client: client}
+	}})
+}
+
+// serve runs a on a loopback port until the test ends.
+func serve(t testing.TB, a *http.Adapter) (base string, client *nethttp.Client) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- a.Serve(context.Background(), ln, nil) }()
+	transport := &nethttp.Transport{}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		if err := a.Shutdown(context.Background()); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return "http://" + ln.Addr().String(), &nethttp.Client{Transport: transport}
+}
+
+type harness struct {
+	a      *http.Adapter
+	base   string
+	client *nethttp.Client
+}
+
+func (h *harness) Stop(ctx context.Context) error { return h.a.Shutdown(ctx) }
+
+func (h *harness) Send(ctx context.Context, u adaptertest.Upload) error {
+	method, target := nethttp.MethodPost, "/"+string(u.Endpoint)
+	if u.TargetDevice != "" {
+		method = nethttp.MethodPut
+		target += "/" + url.PathEscape(string(u.TargetTenant)) + "/" + url.PathEscape(string(u.TargetDevice))
+	}
+	r, err := nethttp.NewRequestWithContext(ctx, method, h.base+target, bytes.NewReader(u.Payload))
+	if err != nil {
+		return err
+	}
+	r.SetBasicAuth(u.AuthID+"@"+string(u.Tenant), u.Password)
+	r.Header.Set("QoS-Level", strconv.Itoa(int(u.QoS)))
+	if u.ContentType != "" {
+		r.Header.Set("Content-Type", u.ContentType)
+	}
+	resp, err := h.client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return outcome(resp)
+}
+
+// outcome maps a response to the sentinel that it stands for.
+func outcome(resp *nethttp.Response) error {
+	if resp.StatusCode == nethttp.StatusAccepted {
+		return nil
+	}
+	sentinel := map[int]error{
+		400: iot.ErrInvalid, 401: iot.ErrUnauthenticated, 403: iot.ErrForbidden, 404: iot.ErrNotFound,
+		413: iot.ErrTooLarge, 429: iot.ErrQuota, 503: iot.ErrUnavailable,
+	}[resp.StatusCode]
+	body, _ := io.ReadAll(resp.Body)
+	var e struct{ Error string }
+	if err := json.Unmarshal(body, &e); err != nil || sentinel == nil {
+		return fmt.Errorf("status %d with body %q", resp.StatusCode, body)
+	}
+	return fmt.Errorf("%s: %w", e.Error, sentinel)
+}
