@@ -1,0 +1,16 @@
+// Package interop drives the built program with clients that nobody here wrote:
+// curl, Proton for Python, rhea on Node, and go-amqp.
+//
+// The tests build the program once, or take the one that SLUICE_BIN names, start
+// it on free loopback ports with a data folder of their own, and end it and
+// every other process they started, whatever happens.
+//
+// What needs a foreign client that is not installed is skipped with the reason;
+// with SLUICE_TEST_ALL=1, as `make test-all` sets it, it fails instead.
+//
+// The foreign AMQP clients are small programs beside the tests, proton_peer.py
+// and rhea_peer.js. Both read one JSON line of link options and then, as
+// senders, one line a message from standard input, and write one JSON line for
+// everything that happens; the end of their input closes them. A receiver
+// answers a message with the outcome that the message's subject names.
+package interop

@@ -1,0 +1,295 @@
+package interop_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"testing"
+
+	amqp "github.com/Azure/go-amqp"
+)
+
+// goPeer is the peer on go-amqp, in this process.
+type goPeer struct {
+	*peer
+	ctx      context.Context
+	net      net.Conn
+	conn     *amqp.Conn
+	sender   *amqp.Sender
+	receiver *amqp.Receiver
+	options  linkOptions
+	running  sync.WaitGroup
+	hold     bool // a receiver that settles nothing
+}
+
+// dialGoAMQP opens a connection whose socket the test may cut.
+func dialGoAMQP(ctx context.Context, o linkOptions) (net.Conn, *amqp.Conn, error) {
+	raw, err := net.Dial("tcp", o.addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	wire := raw
+	host, _, _ := net.SplitHostPort(o.addr)
+	if o.ca != "" {
+		pem, err := os.ReadFile(o.ca)
+		if err != nil {
+			return nil, nil, err
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, nil, errors.New(o.ca + " holds no certificate")
+		}
+		wire = tls.Client(raw, &tls.Config{RootCAs: pool, ServerName: host})
+	}
+	conn, err := amqp.NewConn(ctx, wire, &amqp.ConnOptions{SASLType: amqp.SASLTypePlain(o.user, o.password), HostName: host})
+	if err != nil {
+		raw.Close()
+		return nil, nil, err
+	}
+	return raw, conn, nil
+}
+
+func connectGoAMQP(t *testing.T, role string, o linkOptions) *peer {
+	t.Helper()
+	return newGoPeer(t, role, o).peer
+}
+
+func newGoPeer(t *testing.T, role string, o linkOptions) *goPeer {
+	t.Helper()
+	g := &goPeer{
+		peer: &peer{name: "go-amqp " + role + " " + o.address, events: make(chan event, 4096)},
+		ctx:  t.Context(), options: o, hold: role == "hold",
+	}
+	raw, conn, err := dialGoAMQP(g.ctx, o)
+	if err != nil {
+		g.fail(err)
+		g.close = func() {}
+		return g
+	}
+	g.net, g.conn = raw, conn
+	g.close = sync.OnceFunc(func() { conn.Close() })
+	t.Cleanup(func() {
+		g.close()
+		g.running.Wait()
+	})
+	if role == "send" {
+		err = g.openSender()
+	} else {
+		err = g.openReceiver()
+	}
+	if err != nil {
+		g.fail(err)
+	}
+	return g
+}
+
+// fail says why the link or the connection is gone, with the condition the server gave.
+func (g *goPeer) fail(err error) {
+	e := event{Event: "closed", Description: err.Error()}
+	var remote *amqp.Error
+	var link *amqp.LinkError
+	var conn *amqp.ConnError
+	switch {
+	case errors.As(err, &link) && link.RemoteErr != nil:
+		remote = link.RemoteErr
+	case errors.As(err, &conn) && conn.RemoteErr != nil:
+		remote = conn.RemoteErr
+	default:
+		errors.As(err, &remote)
+	}
+	if remote != nil {
+		e.Condition, e.Description = string(remote.Condition), remote.Description
+	}
+	g.events <- e
+}
+
+func senderMode(name string) *amqp.SenderSettleMode {
+	switch name {
+	case "unsettled":
+		return amqp.SenderSettleModeUnsettled.Ptr()
+	case "settled":
+		return amqp.SenderSettleModeSettled.Ptr()
+	case "mixed":
+		return amqp.SenderSettleModeMixed.Ptr()
+	}
+	return nil
+}
+
+func receiverMode(name string) *amqp.ReceiverSettleMode {
+	switch name {
+	case "first":
+		return amqp.ReceiverSettleModeFirst.Ptr()
+	case "second":
+		return amqp.ReceiverSettleModeSecond.Ptr()
+	}
+	return nil
+}
+
+func (g *goPeer) openSender() error {
+	session, err := g.conn.NewSession(g.ctx, nil)
+	if err != nil {
+		return err
+	}
+	g.sender, err = session.NewSender(g.ctx, g.options.address, &amqp.SenderOptions{
+		SettlementMode: senderMode(g.options.sndSettleMode), RequestedReceiverSettleMode: receiverMode(g.options.rcvSettleMode),
+	})
+	if err != nil {
+		return err
+	}
+	g.peer.send = g.transmit
+	// go-amqp compares the modes itself and keeps what the server answered to itself.
+	g.events <- event{Event: "ready", Address: g.sender.Address(), SndSettleMode: g.options.sndSettleMode, RcvSettleMode: g.options.rcvSettleMode}
+	return nil
+}
+
+func (g *goPeer) transmit(m outgoing) error {
+	msg := &amqp.Message{
+		Data:                  [][]byte{m.Body},
+		Properties:            &amqp.MessageProperties{},
+		ApplicationProperties: map[string]any{"number": int32(m.ID)},
+		Annotations:           amqp.Annotations{"x-opt-note": "kept"},
+		DeliveryAnnotations:   amqp.Annotations{"x-opt-hop": "of this hop"},
+	}
+	if m.Subject != "" {
+		msg.Properties.Subject = &m.Subject
+	}
+	if m.ContentType != "" {
+		msg.Properties.ContentType = &m.ContentType
+	}
+	if m.To != "" {
+		msg.Properties.To = &m.To
+	}
+	if m.Settled || g.options.sndSettleMode == "settled" {
+		if err := g.sender.Send(g.ctx, msg, &amqp.SendOptions{Settled: true}); err != nil {
+			return err
+		}
+		g.events <- event{Event: "sent", ID: m.ID}
+		return nil
+	}
+	receipt, err := g.sender.SendWithReceipt(g.ctx, msg, nil)
+	if err != nil {
+		return err
+	}
+	g.running.Go(func() {
+		state, err := receipt.Wait(g.ctx)
+		if err != nil {
+			g.fail(err)
+			return
+		}
+		g.events <- outcomeOf(m.ID, state)
+	})
+	return nil
+}
+
+func outcomeOf(id int, state amqp.DeliveryState) event {
+	e := event{Event: "outcome", ID: id}
+	switch s := state.(type) {
+	case *amqp.StateAccepted:
+		e.State = "accepted"
+	case *amqp.StateRejected:
+		e.State = "rejected"
+		if s.Error != nil {
+			e.Condition, e.Description = string(s.Error.Condition), s.Error.Description
+		}
+	case *amqp.StateReleased:
+		e.State = "released"
+	case *amqp.StateModified:
+		e.State, e.DeliveryFailed, e.UndeliverableHere = "modified", s.DeliveryFailed, s.UndeliverableHere
+	default:
+		e.State = fmt.Sprintf("%T", state)
+	}
+	return e
+}
+
+func (g *goPeer) openReceiver() error {
+	session, err := g.conn.NewSession(g.ctx, nil)
+	if err != nil {
+		return err
+	}
+	credit := int32(10)
+	if g.options.credit > 0 {
+		credit = int32(g.options.credit)
+	}
+	g.receiver, err = session.NewReceiver(g.ctx, g.options.address, &amqp.ReceiverOptions{
+		Credit: credit, SettlementMode: receiverMode(g.options.rcvSettleMode), RequestedSenderSettleMode: senderMode(g.options.sndSettleMode),
+	})
+	if err != nil {
+		return err
+	}
+	g.events <- event{Event: "ready", Address: g.receiver.Address(), SndSettleMode: g.options.sndSettleMode, RcvSettleMode: g.options.rcvSettleMode}
+	g.running.Go(g.receive)
+	return nil
+}
+
+func (g *goPeer) receive() {
+	for {
+		msg, err := g.receiver.Receive(g.ctx, nil)
+		if err != nil {
+			return // closed by the test, or the link is gone: the next await tells
+		}
+		e := messageOf(msg)
+		g.events <- e
+		if g.hold {
+			continue
+		}
+		if err := g.answer(msg, e.Subject); err != nil {
+			g.fail(err)
+			return
+		}
+		if g.options.rcvSettleMode == "second" {
+			g.events <- event{Event: "settled"} // its calls return when the sender has settled
+		}
+	}
+}
+
+func (g *goPeer) answer(msg *amqp.Message, subject string) error {
+	switch subject {
+	case "hold":
+		return nil
+	case "rejected":
+		return g.receiver.RejectMessage(g.ctx, msg, &amqp.Error{Condition: "test:refused", Description: "as the subject asked"})
+	case "released":
+		return g.receiver.ReleaseMessage(g.ctx, msg)
+	case "modified":
+		return g.receiver.ModifyMessage(g.ctx, msg, &amqp.ModifyMessageOptions{DeliveryFailed: true, UndeliverableHere: true})
+	default:
+		return g.receiver.AcceptMessage(g.ctx, msg)
+	}
+}
+
+func messageOf(msg *amqp.Message) event {
+	e := event{Event: "message", Body: msg.GetData(), Annotations: map[string]any{}, DeliveryAnnotations: map[string]any{}, Properties: msg.ApplicationProperties}
+	for k, v := range msg.Annotations {
+		e.Annotations[fmt.Sprint(k)] = v
+	}
+	for k, v := range msg.DeliveryAnnotations {
+		e.DeliveryAnnotations[fmt.Sprint(k)] = v
+	}
+	if p := msg.Properties; p != nil {
+		for _, field := range []struct {
+			from *string
+			to   *string
+		}{{p.Subject, &e.Subject}, {p.To, &e.To}, {p.ContentType, &e.ContentType}} {
+			if field.from != nil {
+				*field.to = *field.from
+			}
+		}
+		if p.MessageID != nil {
+			e.MessageID = fmt.Sprint(p.MessageID)
+		}
+	}
+	return e
+}
+
+// cut breaks the connection as a machine does that loses its power: no close, no more bytes.
+func (g *goPeer) cut() {
+	if tcp, ok := g.net.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	g.net.Close()
+}

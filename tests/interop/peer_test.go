@@ -1,0 +1,228 @@
+package interop_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// linkOptions says where a peer connects and what link it asks for.
+type linkOptions struct {
+	addr, user, password, address string
+	ca                            string // file; "" = plain text
+	credit                        int    // receivers; 0 = 10
+	sndSettleMode, rcvSettleMode  string // "" = the client's default
+}
+
+// event is what a peer says; see doc.go and the programs of the foreign peers.
+type event struct {
+	Event string `json:"event"`
+
+	// ready
+	Address       string `json:"address"`
+	SndSettleMode string `json:"sndSettleMode"`
+	RcvSettleMode string `json:"rcvSettleMode"`
+
+	// message
+	Body                []byte         `json:"body"`
+	Subject             string         `json:"subject"`
+	To                  string         `json:"to"`
+	ContentType         string         `json:"contentType"`
+	MessageID           string         `json:"messageId"`
+	Annotations         map[string]any `json:"annotations"`
+	DeliveryAnnotations map[string]any `json:"deliveryAnnotations"`
+	Properties          map[string]any `json:"properties"`
+	Settled             bool           `json:"settled"`
+
+	// outcome, sent
+	ID                int    `json:"id"`
+	State             string `json:"state"`
+	SettledByPeer     bool   `json:"settledByPeer"`
+	DeliveryFailed    bool   `json:"deliveryFailed"`
+	UndeliverableHere bool   `json:"undeliverableHere"`
+
+	// outcome rejected, closed
+	Condition   string `json:"condition"`
+	Description string `json:"description"`
+}
+
+// outgoing is a message for a sender; Subject also tells the receiver how to answer.
+type outgoing struct {
+	ID          int    `json:"id"`
+	Subject     string `json:"subject"`
+	Body        []byte `json:"body"`
+	ContentType string `json:"contentType"`
+	To          string `json:"to"`
+	Settled     bool   `json:"settled"`
+}
+
+// peer is one AMQP client with one link, whoever wrote it.
+type peer struct {
+	name   string
+	events chan event
+	send   func(outgoing) error
+	close  func() // politely
+}
+
+// kinds are the clients that every router must serve.
+var kinds = []string{"go-amqp", "proton", "rhea"}
+
+func startSender(t *testing.T, kind string, o linkOptions) *peer {
+	t.Helper()
+	return startPeer(t, kind, "send", o)
+}
+
+func startReceiver(t *testing.T, kind string, o linkOptions) *peer {
+	t.Helper()
+	return startPeer(t, kind, "recv", o)
+}
+
+// startPeer returns a peer whose link is attached.
+func startPeer(t *testing.T, kind, role string, o linkOptions) *peer {
+	t.Helper()
+	p := connectPeer(t, kind, role, o)
+	p.await(t, "ready")
+	return p
+}
+
+// connectPeer returns a peer that is on its way.
+func connectPeer(t *testing.T, kind, role string, o linkOptions) *peer {
+	t.Helper()
+	if kind == "go-amqp" {
+		return connectGoAMQP(t, role, o)
+	}
+	p := connectForeign(t, kind, role, o)
+	t.Cleanup(p.close)
+	return p
+}
+
+// await returns the next event, which must be of the given kind.
+func (p *peer) await(t *testing.T, kind string) event {
+	t.Helper()
+	select {
+	case e, ok := <-p.events:
+		if !ok {
+			t.Fatalf("%s ended; expected %q", p.name, kind)
+		}
+		if e.Event != kind {
+			t.Fatalf("%s says %q; expected %q: %+v", p.name, e.Event, kind, e)
+		}
+		return e
+	case <-time.After(patience):
+		t.Fatalf("%s says nothing; expected %q", p.name, kind)
+		return event{}
+	}
+}
+
+// mustSend hands a message to a sender.
+func (p *peer) mustSend(t *testing.T, m outgoing) {
+	t.Helper()
+	if err := p.send(m); err != nil {
+		t.Fatalf("%s: %v", p.name, err)
+	}
+}
+
+// needPeer skips or fails when a client is not installed.
+func needPeer(t *testing.T, kind string) {
+	t.Helper()
+	switch kind {
+	case "proton":
+		need(t, "Proton for Python (Debian package python3-qpid-proton)", protonMissing())
+	case "rhea":
+		need(t, "rhea (npm) on Node", rheaMissing())
+	}
+}
+
+// python is Debian's interpreter: its package of Proton belongs to no other.
+const python = "/usr/bin/python3"
+
+var protonMissing = sync.OnceValue(func() error {
+	if out, err := exec.Command(python, "-c", "import proton").CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
+	}
+	// Without Cyrus SASL's PLAIN, Proton cannot log in with a password.
+	if found, _ := filepath.Glob("/usr/lib/*/sasl2/libplain.so*"); len(found) == 0 {
+		return errors.New("no PLAIN mechanism (Debian package libsasl2-modules)")
+	}
+	return nil
+})
+
+var rheaMissing = sync.OnceValue(func() error {
+	if _, err := exec.LookPath("node"); err != nil {
+		return err
+	}
+	_, err := os.Stat(filepath.Join(nodePath(), "rhea"))
+	return err
+})
+
+func nodePath() string { return filepath.Join(repository(), "build", "node_modules") }
+
+// connectForeign starts a client in a process of its own.
+func connectForeign(t *testing.T, kind, role string, o linkOptions) *peer {
+	t.Helper()
+	needPeer(t, kind)
+	cmd := exec.Command(python, "-u", "proton_peer.py", role)
+	if kind == "rhea" {
+		cmd = exec.Command("node", "rhea_peer.js", role)
+		cmd.Env = append(os.Environ(), "NODE_PATH="+nodePath())
+	}
+	p := &peer{name: kind + " " + role + " " + o.address, events: make(chan event, 4096)}
+	output, input := io.Pipe()
+	c := startChild(t, p.name, cmd, input)
+	go func() {
+		<-c.done
+		input.Close()
+	}()
+	go readEvents(output, p.events)
+
+	host, port, err := net.SplitHostPort(o.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := json.NewEncoder(c.stdin)
+	if err := lines.Encode(map[string]any{
+		"host": host, "port": number, "user": o.user, "password": o.password, "ca": o.ca, "address": o.address,
+		"credit": o.credit, "sndSettleMode": o.sndSettleMode, "rcvSettleMode": o.rcvSettleMode,
+	}); err != nil {
+		t.Fatalf("%s: %v", p.name, err)
+	}
+	p.send = func(m outgoing) error { return lines.Encode(m) }
+	p.close = func() {
+		c.stdin.Close()
+		select {
+		case <-c.done:
+		case <-time.After(5 * time.Second):
+			c.kill()
+		}
+	}
+	return p
+}
+
+// readEvents ends with the channel closed.
+func readEvents(r io.Reader, events chan<- event) {
+	defer close(events)
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var e event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			e = event{Event: "not JSON: " + lines.Text()}
+		}
+		events <- e
+	}
+}

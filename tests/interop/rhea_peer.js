@@ -1,0 +1,159 @@
+// An AMQP 1.0 sender or receiver on rhea, driven by JSON lines.
+//
+// Usage: rhea_peer.js send|recv, with NODE_PATH naming the folder that holds
+// rhea. The package documentation in doc.go has the protocol; proton_peer.py
+// speaks the same.
+'use strict';
+
+const fs = require('fs');
+const readline = require('readline');
+const rhea = require('rhea');
+
+const role = process.argv[2];
+const SND = {unsettled: 0, settled: 1, mixed: 2};
+const RCV = {first: 0, second: 1};
+
+function say(event, facts) {
+  fs.writeSync(1, JSON.stringify(Object.assign({event}, facts)) + '\n');
+}
+
+// plain makes a map of AMQP values what JSON can hold.
+function plain(values) {
+  const out = {};
+  for (const [k, v] of Object.entries(values || {})) {
+    out[k] = ['boolean', 'number', 'string'].includes(typeof v) ? v : String(v);
+  }
+  return out;
+}
+
+function bytes(body) {
+  if (body === undefined || body === null) return Buffer.alloc(0);
+  if (body.typecode === 0x75) body = body.content;
+  if (Array.isArray(body)) body = Buffer.concat(body);
+  return Buffer.isBuffer(body) ? body : Buffer.from(String(body));
+}
+
+function run(options, lines) {
+  let closing = false;
+  const connect = {
+    host: options.host, port: options.port, username: options.user, password: options.password,
+    reconnect: false, container_id: 'rhea-peer-' + process.pid,
+  };
+  if (options.ca) {
+    Object.assign(connect, {transport: 'tls', ca: [fs.readFileSync(options.ca)], servername: options.host === '127.0.0.1' ? '' : options.host});
+  }
+  const connection = rhea.create_container().connect(connect);
+  const modes = {
+    snd_settle_mode: SND[options.sndSettleMode || 'mixed'],
+    rcv_settle_mode: RCV[options.rcvSettleMode || 'first'],
+  };
+
+  const closed = (error) => {
+    say('closed', {condition: (error && error.condition) || '', description: (error && (error.description || error.message)) || ''});
+    process.exit(closing ? 0 : 3);
+  };
+  connection.on('connection_error', (c) => closed(c.connection.error));
+  connection.on('connection_close', () => closed());
+  connection.on('disconnected', (c) => closed(c.error));
+  for (const kind of ['sender', 'receiver', 'session']) {
+    connection.on(kind + '_error', (c) => closed(c[kind].error));
+  }
+
+  const onLine = role === 'send' ? sender(connection, options, modes) : receiver(connection, options, modes);
+  lines.on('line', (line) => onLine(JSON.parse(line)));
+  lines.on('close', () => {
+    closing = true;
+    connection.close();
+  });
+}
+
+function ready(link) {
+  const r = link.remote.attach;
+  say('ready', {
+    address: (role === 'send' ? r.target : r.source).address,
+    sndSettleMode: Object.keys(SND)[r.snd_settle_mode], rcvSettleMode: Object.keys(RCV)[r.rcv_settle_mode],
+  });
+}
+
+function sender(connection, options, modes) {
+  const waiting = [];
+  const sent = new Map();
+  const link = connection.open_sender(Object.assign({target: {address: options.address}, autosettle: true}, modes));
+
+  const flush = () => {
+    while (waiting.length > 0 && link.sendable()) sendOne(waiting.shift());
+  };
+  const sendOne = (m) => {
+    const message = {
+      body: rhea.message.data_section(Buffer.from(m.body, 'base64')), subject: m.subject || undefined,
+      application_properties: {number: rhea.types.wrap_int(m.id)},
+      message_annotations: {'x-opt-note': 'kept'},
+      delivery_annotations: {'x-opt-hop': 'of this hop'},
+    };
+    if (m.contentType) message.content_type = m.contentType;
+    if (m.to) message.to = m.to;
+    const delivery = link.send(message, String(m.id));
+    if (m.settled) delivery.settled = true;
+    if (delivery.settled) say('sent', {id: m.id});
+    else sent.set(delivery.id, m.id);
+  };
+  const outcome = (state, facts) => (context) => {
+    const id = sent.get(context.delivery.id);
+    if (id === undefined) return;
+    sent.delete(context.delivery.id);
+    say('outcome', Object.assign({id, state, settledByPeer: !!context.delivery.remote_settled}, facts(context.delivery.remote_state)));
+    if (!context.delivery.remote_settled) context.delivery.update(true);
+  };
+  link.on('sender_open', () => ready(link));
+  link.on('sendable', flush);
+  link.on('accepted', outcome('accepted', () => ({})));
+  link.on('rejected', outcome('rejected', (s) => ({
+    condition: String((s.error && s.error.condition) || ''), description: String((s.error && s.error.description) || ''),
+  })));
+  // rhea reports a modified outcome as released where nobody listens for it.
+  link.on('released', outcome('released', () => ({})));
+  link.on('modified', outcome('modified', (s) => ({deliveryFailed: !!s.delivery_failed, undeliverableHere: !!s.undeliverable_here})));
+  return (m) => {
+    waiting.push(m);
+    flush();
+  };
+}
+
+function receiver(connection, options, modes) {
+  const link = connection.open_receiver(Object.assign(
+    {source: {address: options.address}, credit_window: options.credit || 10, autoaccept: false, autosettle: false}, modes));
+  link.on('receiver_open', () => ready(link));
+  link.on('message', (context) => {
+    const m = context.message;
+    const d = context.delivery;
+    say('message', {
+      body: bytes(m.body).toString('base64'), subject: m.subject || '', to: m.to || '', contentType: m.content_type || '',
+      messageId: String(m.message_id || ''), annotations: plain(m.message_annotations),
+      deliveryAnnotations: plain(m.delivery_annotations), properties: plain(m.application_properties),
+      settled: !!d.remote_settled,
+    });
+    if (d.remote_settled) {
+      d.update(true);
+      return;
+    }
+    answer(d, m.subject);
+  });
+  link.on('settled', (context) => {
+    if (!context.delivery.settled) context.delivery.update(true);
+    say('settled');
+  });
+  return () => {};
+}
+
+function answer(delivery, subject) {
+  switch (subject) {
+    case 'hold': return;
+    case 'rejected': return delivery.reject({condition: 'test:refused', description: 'as the subject asked'});
+    case 'released': return delivery.release();
+    case 'modified': return delivery.modified({delivery_failed: true, undeliverable_here: true});
+    default: return delivery.accept();
+  }
+}
+
+const lines = readline.createInterface({input: process.stdin});
+lines.once('line', (line) => run(JSON.parse(line), lines));
