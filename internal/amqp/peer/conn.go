@@ -1,0 +1,501 @@
+package peer
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/sluice-iot/sluice/internal/amqp"
+)
+
+const (
+	// unsentStop is how much may wait to be written before reading stops.
+	unsentStop = 320 * 1024
+	// stallTimeout closes a connection whose peer takes nothing for so long.
+	stallTimeout = 10 * time.Second
+	// handshakeTimeout bounds the time from accept to open.
+	handshakeTimeout = 10 * time.Second
+	// authTimeout bounds one SASL step.
+	authTimeout = 5 * time.Second
+	// closeTimeout bounds how long the peer's close is awaited.
+	closeTimeout = time.Second
+)
+
+// PeerInfo is what is known of a peer before it says who it is.
+type PeerInfo struct {
+	RemoteAddr   string
+	TLS          bool
+	Certificates []*x509.Certificate // verified client certificate chain, leaf first
+	Local        any                 // the identity of a peer in this process, for pipes
+}
+
+// Handler gets what happens on connections. Its methods are called from the
+// connection's reading goroutine (Writable also from others) without any lock held.
+type Handler interface {
+	// Handle gets the events of one batch of input, in order. They and the bytes
+	// in them live until it returns.
+	Handle(b *Batch, c *Conn, events []Event)
+	// Writable tells that sends which were refused with NotNow, because too much
+	// output was waiting, may be tried again.
+	Writable(b *Batch, c *Conn)
+	// Closed is the last call for a connection that was opened (EventOpen); Handle
+	// was given the detach of every link before. err is nil after an orderly close.
+	Closed(b *Batch, c *Conn, err error)
+}
+
+// Options of a connection.
+type Options struct {
+	Config  Config
+	Handler Handler
+	Wheel   *Wheel                    // serves heartbeats; required
+	TLS     *tls.Config               // nil = none
+	Auth    Authenticator             // server
+	Login   Login                     // client
+	Local   any                       // server, for pipes: PeerInfo.Local
+	OnPanic func(v any, stack []byte) // a handler panicked: the connection is closed; nil = ignored
+}
+
+// Conn is an engine on a transport.
+type Conn struct {
+	// Data belongs to the owner.
+	Data any
+
+	mu       sync.Mutex
+	e        *Engine
+	dirty    bool // somebody owes a flush
+	flushing bool // somebody writes
+	closed   bool
+	drained  sync.Cond // unsent output shrank, or closed
+
+	t        transport
+	h        Handler
+	wheel    *Wheel
+	auth     Authenticator
+	onPanic  func(any, []byte)
+	info     PeerInfo
+	identity any
+	exchange Exchange
+	opened   bool
+}
+
+// Lock locks the connection's engine and everything that belongs to it.
+func (c *Conn) Lock() { c.mu.Lock() }
+
+// Unlock unlocks it.
+func (c *Conn) Unlock() { c.mu.Unlock() }
+
+// Engine returns the engine; call its methods with the lock held.
+func (c *Conn) Engine() *Engine { return c.e }
+
+// Identity is what the Authenticator made of the peer.
+func (c *Conn) Identity() any { return c.identity }
+
+// Info tells about the peer.
+func (c *Conn) Info() *PeerInfo { return &c.info }
+
+// Accept serves one accepted socket until it ends and returns why: nil after an
+// orderly close. It makes the TLS handshake when o.TLS is set. onConn, which
+// may be nil, gets the connection before anything is read.
+func Accept(ctx context.Context, nc net.Conn, o Options, onConn func(*Conn)) error {
+	info := PeerInfo{RemoteAddr: nc.RemoteAddr().String(), TLS: o.TLS != nil}
+	t, err := newTransport(ctx, nc, o.TLS, true, &info)
+	if err != nil {
+		nc.Close()
+		return err
+	}
+	return acceptOn(ctx, t, o, info, onConn)
+}
+
+// AcceptPipe is Accept for an in-memory connection.
+func AcceptPipe(ctx context.Context, p *Pipe, o Options, onConn func(*Conn)) error {
+	return acceptOn(ctx, p, o, PeerInfo{RemoteAddr: "in-process", Local: o.Local}, onConn)
+}
+
+func acceptOn(ctx context.Context, t transport, o Options, info PeerInfo, onConn func(*Conn)) error {
+	c := newConn(t, o, info)
+	c.e = NewServer(o.Config, o.Auth.Mechanisms(&c.info))
+	c.e.conn = c
+	if onConn != nil {
+		onConn(c)
+	}
+	return c.serve(ctx)
+}
+
+// Connect returns a client connection on a socket that is connected. The
+// handshake is made by Serve; EventOpen tells that the connection is usable.
+func Connect(ctx context.Context, nc net.Conn, o Options) (*Conn, error) {
+	info := PeerInfo{RemoteAddr: nc.RemoteAddr().String(), TLS: o.TLS != nil}
+	t, err := newTransport(ctx, nc, o.TLS, false, &info)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return connectOn(t, o, info), nil
+}
+
+// ConnectPipe is Connect for an in-memory connection.
+func ConnectPipe(p *Pipe, o Options) *Conn {
+	return connectOn(p, o, PeerInfo{RemoteAddr: "in-process"})
+}
+
+func connectOn(t transport, o Options, info PeerInfo) *Conn {
+	c := newConn(t, o, info)
+	c.e = NewClient(o.Config, o.Login)
+	c.e.conn = c
+	return c
+}
+
+// Serve reads until the connection ends and returns why: nil after an orderly
+// close. It is called once, by the goroutine that is to be the reader.
+func (c *Conn) Serve(ctx context.Context) error { return c.serve(ctx) }
+
+func newTransport(ctx context.Context, nc net.Conn, conf *tls.Config, server bool, info *PeerInfo) (transport, error) {
+	if conf == nil {
+		return newTCP(nc)
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	t, err := newTLS(ctx, nc, conf, server)
+	if err != nil {
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	if st := t.tls.ConnectionState(); len(st.VerifiedChains) > 0 {
+		info.Certificates = st.VerifiedChains[0]
+	}
+	return t, nil
+}
+
+func newConn(t transport, o Options, info PeerInfo) *Conn {
+	c := &Conn{t: t, h: o.Handler, wheel: o.Wheel, auth: o.Auth, onPanic: o.OnPanic, info: info}
+	c.drained.L = &c.mu
+	return c
+}
+
+// serve is the reading goroutine.
+func (c *Conn) serve(ctx context.Context) (err error) {
+	stop := context.AfterFunc(ctx, func() { c.t.Close() })
+	defer stop()
+	b := &Batch{}
+	fx := &Effects{}
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v", v)
+			if c.onPanic != nil {
+				c.onPanic(v, debug.Stack())
+			}
+		}
+		err = c.end(b, fx, err)
+	}()
+	c.t.SetReadDeadline(time.Now().Add(handshakeTimeout))
+	c.mu.Lock()
+	b.Touch(c) // a client has something to say first
+	c.mu.Unlock()
+	b.Flush()
+	return c.read(ctx, b, fx)
+}
+
+// read takes batch after batch until the connection ends.
+func (c *Conn) read(ctx context.Context, b *Batch, fx *Effects) error {
+	var rest []byte
+	for {
+		buf, err := c.t.Read(rest)
+		if err != nil {
+			return err
+		}
+		n, err := c.batch(ctx, buf, b, fx)
+		rest = rest[:0]
+		if n < len(buf) {
+			rest = append(rest, buf[n:]...)
+		} else if cap(rest) > 4096 {
+			rest = nil
+		}
+		putBuffer(buf)
+		if err != nil {
+			return err
+		}
+		if c.waitDrained(b) {
+			return nil
+		}
+	}
+}
+
+// batch handles what one read brought and returns how much of it was used up.
+func (c *Conn) batch(ctx context.Context, buf []byte, b *Batch, fx *Effects) (n int, err error) {
+	for {
+		c.mu.Lock()
+		k, ierr := c.e.Input(buf[n:], time.Now(), fx)
+		n += k
+		if c.e.HasOutput() || c.t.Pending() {
+			b.Touch(c)
+		}
+		auth := ierr == nil && c.e.NeedsAuth()
+		c.mu.Unlock()
+		if len(fx.Events) > 0 {
+			c.handle(b, fx)
+		}
+		if auth {
+			c.authenticate(ctx, b)
+		}
+		if ierr != nil || !auth {
+			b.Flush()
+			return n, ierr
+		}
+	}
+}
+
+func (c *Conn) handle(b *Batch, fx *Effects) {
+	if !c.opened && fx.Events[0].Kind == EventOpen {
+		c.opened = true
+		c.t.SetReadDeadline(time.Time{})
+		c.schedule()
+	}
+	c.h.Handle(b, c, fx.Events)
+	fx.Reset()
+}
+
+// waitDrained stops reading while too much is unsent and reports whether the
+// connection is done.
+func (c *Conn) waitDrained(b *Batch) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.e.Unsent() > unsentStop && !c.closed && c.flushing {
+		c.drained.Wait()
+	}
+	return c.closed || c.e.Done()
+}
+
+// authenticate answers one SASL step, which may take time.
+func (c *Conn) authenticate(ctx context.Context, b *Batch) {
+	c.mu.Lock()
+	chosen, response, first := c.e.sasl.chosen, c.e.sasl.response, c.e.sasl.first
+	c.e.sasl.response = nil
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, authTimeout)
+	defer cancel()
+	var challenge []byte
+	var identity any
+	var err error
+	if first {
+		c.exchange, err = c.auth.Begin(&c.info, chosen)
+	}
+	if err == nil {
+		challenge, identity, err = c.exchange.Step(ctx, response)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err == nil && challenge != nil && c.e.sasl.steps < maxSASLSteps:
+		c.e.sasl.steps++
+		c.e.Challenge(challenge)
+	case err == nil && challenge != nil:
+		c.e.Authenticated(&AuthError{amqp.SASLAuth})
+	default:
+		c.identity = identity
+		c.exchange = nil
+		c.e.Authenticated(err)
+	}
+	b.Touch(c)
+}
+
+// end says what is left to say, tells the owner and closes the transport.
+func (c *Conn) end(b *Batch, fx *Effects, err error) error {
+	c.mu.Lock()
+	fx.Reset()
+	c.e.Abandon(fx)
+	closeErr := c.e.CloseError()
+	c.closed = true
+	b.Touch(c)
+	c.drained.Broadcast()
+	c.mu.Unlock()
+	b.Flush()
+	if c.opened {
+		c.lastWords(b, fx, err)
+	}
+	c.linger()
+	c.t.Close()
+	if closeErr != nil && err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// lastWords gives the owner the final events; a panic there must not leave
+// the rest of the clean-up undone.
+func (c *Conn) lastWords(b *Batch, fx *Effects, err error) {
+	defer func() {
+		if v := recover(); v != nil && c.onPanic != nil {
+			c.onPanic(v, debug.Stack())
+		}
+	}()
+	if len(fx.Events) > 0 {
+		c.h.Handle(b, c, fx.Events)
+		fx.Reset()
+	}
+	c.h.Closed(b, c, err)
+	b.Flush()
+}
+
+// linger lets the peer read our last words: closing a socket that has unread
+// input throws away what was written.
+func (c *Conn) linger() {
+	c.mu.Lock()
+	for c.flushing {
+		c.drained.Wait()
+	}
+	c.mu.Unlock()
+	c.t.CloseWrite()
+	c.t.SetReadDeadline(time.Now().Add(closeTimeout / 4))
+	for range 64 {
+		buf, err := c.t.Read(nil)
+		if err != nil {
+			return
+		}
+		putBuffer(buf)
+	}
+}
+
+// Close closes the connection with an error, which may be nil, and does not
+// wait: Serve returns when the peer has answered or a second has passed.
+func (c *Conn) Close(err *amqp.Error) {
+	var b Batch
+	c.mu.Lock()
+	c.e.Close(err)
+	b.Touch(c)
+	c.mu.Unlock()
+	b.Flush()
+	c.t.SetReadDeadline(time.Now().Add(closeTimeout))
+}
+
+// Abort ends the connection at once without a word.
+func (c *Conn) Abort() { c.t.Close() }
+
+// flush writes what there is. If somebody writes already, he takes it along.
+func (c *Conn) flush(b *Batch) {
+	c.mu.Lock()
+	c.dirty = false
+	if c.flushing || !c.e.HasOutput() && !c.t.Pending() {
+		c.mu.Unlock()
+		return
+	}
+	c.flushing = true
+	out := c.e.TakeOutput()
+	c.mu.Unlock()
+	n, err := c.t.TryWrite(out[:min(len(out), bufferSize)])
+	if err != nil {
+		c.writeFailed(out)
+		return
+	}
+	c.mu.Lock()
+	c.e.Wrote(n)
+	if n == len(out) && !c.t.Pending() && !c.e.HasOutput() {
+		c.flushing = false
+		c.drained.Broadcast()
+		resume := c.e.Resume()
+		c.mu.Unlock()
+		putBuffer(out)
+		if resume {
+			c.h.Writable(b, c)
+		}
+		return
+	}
+	c.mu.Unlock()
+	// A borrowed reader has its own work: whatever is more than one buffer, or
+	// more than the socket takes now, is a temporary writer's.
+	go c.drainOutput(out, n)
+}
+
+// drainOutput writes until nothing is left.
+func (c *Conn) drainOutput(out []byte, n int) {
+	var b Batch
+	for {
+		for n < len(out) || c.t.Pending() {
+			k, err := c.t.Write(out[n:min(len(out), n+bufferSize)], stallTimeout)
+			if err != nil {
+				c.writeFailed(out)
+				return
+			}
+			n += k
+			c.wrote(k, &b)
+		}
+		putBuffer(out)
+		c.mu.Lock()
+		if !c.e.HasOutput() && !c.t.Pending() {
+			c.flushing = false
+			c.drained.Broadcast()
+			resume := c.e.Resume()
+			c.mu.Unlock()
+			if resume {
+				c.h.Writable(&b, c)
+			}
+			b.Flush()
+			return
+		}
+		out, n = c.e.TakeOutput(), 0
+		c.mu.Unlock()
+	}
+}
+
+// wrote accounts for bytes that have left and wakes who waits for that.
+func (c *Conn) wrote(k int, b *Batch) {
+	c.mu.Lock()
+	c.e.Wrote(k)
+	c.drained.Broadcast()
+	resume := c.e.Resume()
+	c.mu.Unlock()
+	if resume {
+		c.h.Writable(b, c)
+		b.Flush()
+	}
+}
+
+// writeFailed ends the connection: the reader finds the transport closed.
+func (c *Conn) writeFailed(out []byte) {
+	putBuffer(out)
+	c.t.Close()
+	c.mu.Lock()
+	c.flushing = false
+	c.closed = true
+	c.drained.Broadcast()
+	c.mu.Unlock()
+}
+
+// schedule asks the wheel to look at the connection when time demands.
+func (c *Conn) schedule() {
+	if c.wheel == nil {
+		return
+	}
+	c.mu.Lock()
+	next, _ := c.e.Tick(time.Now())
+	c.mu.Unlock()
+	if !next.IsZero() {
+		c.wheel.add(c, next)
+	}
+}
+
+// tick is the wheel's call.
+func (c *Conn) tick(now time.Time, b *Batch) {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return
+	}
+	next, output := c.e.Tick(now)
+	done := c.e.Done()
+	if output {
+		b.Touch(c)
+	}
+	c.mu.Unlock()
+	if done {
+		// The peer is silent: give our close a moment to leave, then wake the reader.
+		c.t.SetReadDeadline(now.Add(closeTimeout / 4))
+		return
+	}
+	if !next.IsZero() {
+		c.wheel.add(c, next)
+	}
+}

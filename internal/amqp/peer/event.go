@@ -1,0 +1,80 @@
+package peer
+
+import "github.com/sluice-iot/sluice/internal/amqp"
+
+// EventKind says what happened.
+type EventKind uint8
+
+// The kinds of events, in the order in which a connection meets them.
+const (
+	// EventOpen: the peer's open came (Open is set); a server has answered it.
+	EventOpen EventKind = iota + 1
+	// EventBegin: a session is there, begun by either side.
+	EventBegin
+	// EventAttach: the peer attaches a link (Attach is set). The handler answers
+	// with Link.Accept or Link.Refuse.
+	EventAttach
+	// EventAttached: the peer answered our attach (Attach is set). A peer that
+	// refuses answers without a terminus; its detach follows.
+	EventAttached
+	// EventDelivery: a whole delivery came on a receiving link (ID, Tag, Format,
+	// Settled, State, Payload).
+	EventDelivery
+	// EventCredit: the credit of a sending link changed, or the peer wants it
+	// drained (Link.Drain).
+	EventCredit
+	// EventOutcome: the receiver's word on a delivery that we sent (ID, Token,
+	// State, Settled). When not Settled the receiver awaits our settlement.
+	EventOutcome
+	// EventSenderState: the sender's word on a delivery that we received (ID,
+	// Token, State, Settled).
+	EventSenderState
+	// EventLost: a delivery that we sent was not settled when its link, session
+	// or connection went away (ID, Token).
+	EventLost
+	// EventDetach: the link is gone: detached by the peer (Error, Closed), with
+	// its session or with the connection. The engine has answered.
+	EventDetach
+	// EventWritable: a session that refused a Send may take one again.
+	EventWritable
+	// EventEnd: the session is gone; its links' EventDetach came before.
+	EventEnd
+	// EventClose: the peer closed the connection (Error); the engine has answered.
+	EventClose
+)
+
+// Event is one thing that a batch of input brought about.
+type Event struct {
+	Kind    EventKind
+	Settled bool
+	Closed  bool
+	Session *Session
+	Link    *Link
+	ID      uint32 // delivery-id
+	Format  uint32 // message-format
+	Token   Token
+	Tag     []byte
+	Payload []byte
+	State   amqp.Raw
+	Attach  *amqp.Attach
+	Open    *amqp.Open
+	Error   *amqp.Error
+}
+
+// Effects collects the events of one Input. It is reused.
+type Effects struct{ Events []Event }
+
+func (fx *Effects) add(ev Event) { fx.Events = append(fx.Events, ev) }
+
+// Reset forgets the events and what they point to.
+func (fx *Effects) Reset() {
+	clear(fx.Events)
+	fx.Events = fx.Events[:0]
+}
+
+// Token is what an owner remembers of a delivery: for a router, the delivery on
+// the other side.
+type Token struct {
+	Ref any // a pointer: storing it allocates nothing
+	ID  uint32
+}

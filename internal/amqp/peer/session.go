@@ -1,0 +1,296 @@
+package peer
+
+import (
+	"fmt"
+
+	"github.com/sluice-iot/sluice/internal/amqp"
+)
+
+// Session is one session of a connection (Part 2, section 2.5).
+type Session struct {
+	e         *Engine
+	channel   uint16 // ours
+	remote    uint16 // the peer's
+	begun     bool   // the peer's begin came
+	ended     bool
+	handleMax uint32 // the peer's
+	isDirty   bool
+	flowDue   bool // a flow without a link is due
+
+	// Outgoing: transfers that the peer still takes, and their numbering.
+	nextOutgoingID uint32
+	remoteWindow   uint32
+	nextDeliveryID uint32
+	sent           ring
+	backlog        []backlogItem // deliveries of which part awaits the window
+	refused        bool          // a Send found the window closed
+
+	// Incoming.
+	nextIncomingID uint32
+	window         uint32 // transfers that we still take
+	received       ring
+
+	links    map[uint32]*Link // by the peer's handle
+	byHandle map[uint32]*Link // by our handle
+	names    map[linkName]*Link
+	lastLink *Link // the link of the last transfer
+
+	nextHandle  uint32
+	freeHandles []uint32
+
+	dirty   []*Link      // links with a flow due
+	accepts pendingState // our word on what we received
+	settles pendingState // our word on what we sent
+}
+
+// pendingState is a disposition held back so that its neighbours can join it.
+type pendingState struct {
+	active      bool
+	settled     bool
+	first, last uint32
+	state       []byte
+}
+
+// Conn returns the connection of the session, nil for a bare engine.
+func (s *Session) Conn() *Conn { return s.e.conn }
+
+// Begin begins a session; EventBegin follows when the peer has answered.
+// It returns nil when the peer allows no more.
+func (e *Engine) Begin() *Session {
+	for ch := 0; ch <= int(min(e.cfg.ChannelMax, e.remote.ChannelMax)); ch++ {
+		if _, used := e.local[uint16(ch)]; !used {
+			s := e.newSession(uint16(ch))
+			s.writeBegin()
+			return s
+		}
+	}
+	return nil
+}
+
+func (e *Engine) newSession(channel uint16) *Session {
+	s := &Session{e: e, channel: channel, window: e.cfg.IncomingWindow,
+		handleMax: 1<<32 - 1, // until the peer's begin says less
+		links:     map[uint32]*Link{}, byHandle: map[uint32]*Link{}, names: map[linkName]*Link{}}
+	e.local[channel] = s
+	return s
+}
+
+func (s *Session) writeBegin() {
+	s.e.writeFrame(amqp.FrameAMQP, s.channel, &amqp.Begin{
+		RemoteChannel: s.remote, HasRemoteChannel: s.begun,
+		NextOutgoingID: s.nextOutgoingID,
+		IncomingWindow: s.window,
+		OutgoingWindow: s.e.cfg.IncomingWindow,
+		HandleMax:      s.e.cfg.HandleMax,
+	})
+}
+
+func (e *Engine) onBegin(channel uint16, p *amqp.Begin, fx *Effects) error {
+	if channel > e.cfg.ChannelMax {
+		return &amqp.Error{Condition: amqp.CondFramingError, Description: fmt.Sprintf("channel %d, channel-max is %d", channel, e.cfg.ChannelMax)}
+	}
+	if _, used := e.sessions[channel]; used {
+		return &amqp.Error{Condition: amqp.CondIllegalState, Description: fmt.Sprintf("channel %d is in use", channel)}
+	}
+	var s *Session
+	if p.HasRemoteChannel {
+		if s = e.local[p.RemoteChannel]; s == nil || s.begun {
+			return &amqp.Error{Condition: amqp.CondInvalidField, Description: fmt.Sprintf("begin answers channel %d, which awaits none", p.RemoteChannel)}
+		}
+	} else {
+		ch, ok := e.freeChannel()
+		if !ok {
+			return &amqp.Error{Condition: amqp.CondResourceLimitExceeded, Description: "too many sessions"}
+		}
+		s = e.newSession(ch)
+	}
+	s.remote, s.begun = channel, true
+	s.remoteWindow = p.IncomingWindow
+	s.nextIncomingID = p.NextOutgoingID
+	s.handleMax = p.HandleMax
+	e.sessions[channel] = s
+	if !p.HasRemoteChannel {
+		s.writeBegin()
+	}
+	fx.add(Event{Kind: EventBegin, Session: s})
+	return nil
+}
+
+func (e *Engine) freeChannel() (uint16, bool) {
+	for ch := 0; ch <= int(min(e.cfg.ChannelMax, e.remote.ChannelMax)); ch++ {
+		if _, used := e.local[uint16(ch)]; !used {
+			return uint16(ch), true
+		}
+	}
+	return 0, false
+}
+
+// session finds the session of a frame.
+func (e *Engine) session(channel uint16) (*Session, error) {
+	if e.last != nil && e.lastCh == channel {
+		return e.last, nil
+	}
+	s := e.sessions[channel]
+	if s == nil {
+		return nil, &amqp.Error{Condition: amqp.CondIllegalState, Description: fmt.Sprintf("no session on channel %d", channel)}
+	}
+	e.last, e.lastCh = s, channel
+	return s, nil
+}
+
+// End ends the session with an error, which may be nil. Its links are gone for
+// us at once; the caller hears nothing more of them.
+func (s *Session) End(err *amqp.Error) {
+	if s.ended {
+		return
+	}
+	s.flush()
+	s.e.writeFrame(amqp.FrameAMQP, s.channel, &amqp.End{Error: err})
+	s.ended = true
+}
+
+// endWith ends the session because of what the peer did: its links go, and so
+// do the deliveries on them.
+func (s *Session) endWith(err *amqp.Error, fx *Effects) {
+	if s.ended {
+		return
+	}
+	s.End(err)
+	s.dropLinks(err, fx)
+}
+
+func (e *Engine) onEnd(channel uint16, p *amqp.End, fx *Effects) error {
+	s, err := e.session(channel)
+	if err != nil {
+		return err
+	}
+	delete(e.sessions, channel)
+	e.last = nil
+	s.drop(p.Error, fx)
+	if !s.ended {
+		s.End(nil)
+	}
+	delete(e.local, s.channel)
+	return nil
+}
+
+// drop forgets the session and everything on it.
+func (s *Session) drop(err *amqp.Error, fx *Effects) {
+	s.dropLinks(err, fx)
+	fx.add(Event{Kind: EventEnd, Session: s, Error: err})
+}
+
+func (s *Session) dropLinks(err *amqp.Error, fx *Effects) {
+	for _, l := range s.byHandle {
+		l.gone(err, true, fx)
+	}
+	s.backlog = nil
+	clear(s.byHandle)
+	clear(s.links)
+	clear(s.names)
+	s.lastLink = nil
+}
+
+func (s *Session) markDirty() {
+	if !s.isDirty {
+		s.isDirty = true
+		s.e.dirty = append(s.e.dirty, s)
+	}
+}
+
+// finish writes every disposition and flow that was held back.
+func (e *Engine) finish() {
+	for i, s := range e.dirty {
+		s.isDirty = false
+		s.flush()
+		e.dirty[i] = nil
+	}
+	e.dirty = e.dirty[:0]
+}
+
+func (s *Session) flush() {
+	if s.ended {
+		return
+	}
+	s.flushState(&s.accepts, amqp.RoleReceiver)
+	s.flushState(&s.settles, amqp.RoleSender)
+	for i, l := range s.dirty {
+		l.flowDue = false
+		s.dirty[i] = nil
+		if l.attached() {
+			s.writeFlow(l)
+		}
+	}
+	s.dirty = s.dirty[:0]
+	if s.flowDue {
+		s.writeFlow(nil)
+	}
+}
+
+// writeFlow writes a flow for the session and, unless l is nil, the link. The
+// window opens to its full width again with each.
+func (s *Session) writeFlow(l *Link) {
+	s.flowDue = false
+	s.window = s.e.cfg.IncomingWindow
+	f := amqp.Flow{
+		NextIncomingID: s.nextIncomingID, HasNextIncomingID: s.begun,
+		IncomingWindow: s.window,
+		NextOutgoingID: s.nextOutgoingID,
+		OutgoingWindow: s.e.cfg.IncomingWindow,
+	}
+	if l != nil {
+		f.Handle, f.HasHandle = l.handle, true
+		f.DeliveryCount, f.HasDeliveryCount = l.deliveryCount, true
+		f.LinkCredit, f.HasLinkCredit = l.credit, true
+		f.Drain = l.drain
+		if l.role == amqp.RoleSender {
+			f.HasAvailable = true
+		}
+	}
+	s.e.writeFrame(amqp.FrameAMQP, s.channel, &f)
+}
+
+func (e *Engine) onFlow(fr amqp.Frame, fx *Effects) error {
+	if _, err := amqp.DecodeInto(fr.Body, &e.flow); err != nil {
+		return err
+	}
+	s, err := e.session(fr.Channel)
+	if err != nil || s.ended {
+		return err
+	}
+	p := &e.flow
+	// What the peer had seen when it wrote this decides how much of the window
+	// is left (Part 2, section 2.5.6). Numbering starts at 0 here.
+	s.remoteWindow = p.NextIncomingID + p.IncomingWindow - s.nextOutgoingID
+	if int32(s.remoteWindow) < 0 && p.IncomingWindow < 1<<31 {
+		s.remoteWindow = 0
+	}
+	s.pump(fx)
+	if !p.HasHandle {
+		if p.Echo {
+			s.flowDue = true
+			s.markDirty()
+		}
+		return nil
+	}
+	l := s.links[p.Handle]
+	if l == nil {
+		s.endWith(&amqp.Error{Condition: amqp.CondUnattachedHandle, Description: fmt.Sprintf("flow on handle %d", p.Handle)}, fx)
+		return nil
+	}
+	l.onFlow(p, fx)
+	return nil
+}
+
+// writable reports whether a frame may leave now.
+func (s *Session) writable() bool {
+	return s.remoteWindow > 0 && len(s.backlog) == 0
+}
+
+// resume tells the owner once that a refused Send may be tried again.
+func (s *Session) resume(fx *Effects) {
+	if s.refused && s.writable() {
+		s.refused = false
+		fx.add(Event{Kind: EventWritable, Session: s})
+	}
+}

@@ -1,0 +1,74 @@
+package peer
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// wheelTick is how exact heartbeats and idle time-outs are.
+const wheelTick = 250 * time.Millisecond
+
+// Wheel is the one timer of all connections that share it. Connections lie in
+// buckets by the tick at which they want to be looked at.
+type Wheel struct {
+	mu      sync.Mutex
+	buckets map[int64][]*Conn
+	next    int64 // first tick not yet served
+}
+
+// NewWheel returns a wheel; it turns while Run does.
+func NewWheel() *Wheel {
+	return &Wheel{buckets: map[int64][]*Conn{}}
+}
+
+func tickOf(t time.Time) int64 { return t.UnixNano() / int64(wheelTick) }
+
+func (w *Wheel) add(c *Conn, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	tick := max(tickOf(at)+1, w.next)
+	w.buckets[tick] = append(w.buckets[tick], c)
+}
+
+// Run serves the connections until ctx ends.
+func (w *Wheel) Run(ctx context.Context) {
+	t := time.NewTicker(wheelTick)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			w.turn(time.Now())
+		}
+	}
+}
+
+// turn serves every bucket that is due.
+func (w *Wheel) turn(now time.Time) {
+	var due []*Conn
+	w.mu.Lock()
+	tick := tickOf(now)
+	if w.next == 0 || tick-w.next > 1000 {
+		// The first turn, or the clock jumped: look at what there is.
+		for k, conns := range w.buckets {
+			if k <= tick {
+				due = append(due, conns...)
+				delete(w.buckets, k)
+			}
+		}
+	} else {
+		for k := w.next; k <= tick; k++ {
+			due = append(due, w.buckets[k]...)
+			delete(w.buckets, k)
+		}
+	}
+	w.next = tick + 1
+	w.mu.Unlock()
+	var b Batch
+	for _, c := range due {
+		c.tick(now, &b)
+	}
+	b.Flush()
+}
