@@ -1,0 +1,110 @@
+package events
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// Kind is one type of call in the catalogue.
+type Kind struct {
+	Type   string // CloudEvent type of the request
+	Secret bool   // carries credentials or keys: only by direct call over TLS or in-process, never logged
+	Status int    // statuscode of a success, where the reply names no other
+
+	decodeRequest func(data []byte) (Request, error)
+	newReply      func() Reply
+}
+
+// ReplyType is the CloudEvent type of the kind's reply.
+func (k Kind) ReplyType() string { return k.Type + ".result" }
+
+var catalogue = []Kind{
+	kind[TenantGet, TenantGot](false),
+	kind[CredentialsGet, CredentialsGot](true),
+	kind[RegistrationAssert, RegistrationAsserted](false),
+	kind[Admit, Admitted](true),
+	kind[AssertionSign, AssertionSigned](true),
+	kind[AssertionKeys, KeySet](false),
+	kind[AssertionRotate, AssertionRotated](false),
+}
+
+// Catalogue lists every type of call (contract: events, section 4).
+func Catalogue() []Kind { return slices.Clone(catalogue) }
+
+// Lookup returns the kind of a CloudEvent type.
+func Lookup(typ string) (Kind, bool) {
+	for _, k := range catalogue {
+		if k.Type == typ {
+			return k, true
+		}
+	}
+	return Kind{}, false
+}
+
+// replyPointer is a pointer to R that is a Reply.
+type replyPointer[R any] interface {
+	*R
+	Reply
+}
+
+func kind[Q RequestOf[P], R any, P replyPointer[R]](secret bool) Kind {
+	var zero Q
+	return Kind{
+		Type: zero.EventType(), Secret: secret, Status: 200,
+		decodeRequest: func(data []byte) (Request, error) {
+			var q Q
+			if len(data) == 0 { // a call without data, such as assertion.keys
+				return q, nil
+			}
+			if err := json.Unmarshal(data, &q); err != nil {
+				return nil, fmt.Errorf("data: %w", err)
+			}
+			return q, nil
+		},
+		newReply: func() Reply { return P(new(R)) },
+	}
+}
+
+// The following are what a request or reply keeps outside its JSON data. Each
+// is implemented by the types that need it.
+type (
+	// tenanted takes the tenant from the attribute tenantid.
+	tenanted interface {
+		withTenant(iot.TenantID) Request
+	}
+	// timed is an occurrence whose time matters: attribute time.
+	timed interface {
+		eventTime() time.Time
+		withTime(time.Time) Request
+	}
+	// subjected is about one device: attribute subject.
+	subjected interface{ subject() iot.DeviceID }
+	// referring names its tenant in a way that may be an alias, so that the
+	// attribute tenantid stays away.
+	referring interface{ refersToTenant() }
+	// adapted names an adapter type: attribute adapter.
+	adapted interface{ adapterType() string }
+	// dataless calls carry no data.
+	dataless interface{ noData() }
+	// aging replies keep the attribute maxage.
+	aging interface{ setMaxAge(time.Duration) }
+	// coded replies have more than one status of success.
+	coded interface {
+		statusCode() int
+		setStatusCode(int)
+	}
+	// ofTenant replies know the real id of the tenant.
+	ofTenant interface{ tenantID() iot.TenantID }
+)
+
+func (Admit) refersToTenant()         {}
+func (a Admit) subject() iot.DeviceID { return a.DeviceID }
+func (a Admit) adapterType() string   { return a.Adapter }
+func (a *Admitted) tenantID() iot.TenantID {
+	return a.TenantObject.ID
+}
+func (a *Admitted) setMaxAge(d time.Duration) { a.CacheFor = d }
