@@ -204,8 +204,10 @@ func TestErrorsAreNotCached(t *testing.T) {
 
 func TestBadRepliesAndPanicsAreErrors(t *testing.T) {
 	for name, f := range map[string]invokerFunc{
-		"nil":       func(context.Context, events.Request) (events.Reply, error) { return (*events.Admitted)(nil), nil },
-		"no tenant": func(context.Context, events.Request) (events.Reply, error) { return &events.Admitted{DeviceID: "d"}, nil },
+		"nil": func(context.Context, events.Request) (events.Reply, error) { return (*events.Admitted)(nil), nil },
+		"no tenant": func(context.Context, events.Request) (events.Reply, error) {
+			return &events.Admitted{DeviceID: "d"}, nil
+		},
 		"no device": func(context.Context, events.Request) (events.Reply, error) {
 			return &events.Admitted{TenantObject: events.TenantObject{ID: "t"}}, nil
 		},

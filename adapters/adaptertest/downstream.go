@@ -85,3 +85,14 @@ func clone(m *iot.Message) *iot.Message {
 	c.Properties = maps.Clone(m.Properties)
 	return &c
 }
+
+// Discard accepts every message and keeps none, for benchmarks.
+type Discard struct{}
+
+var _ adapters.Downstream = Discard{}
+
+// Send implements [adapters.Downstream].
+func (Discard) Send(context.Context, *iot.Message) error { return nil }
+
+// Ready implements [adapters.Downstream].
+func (Discard) Ready() bool { return true }

@@ -1,0 +1,573 @@
+package http_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	nethttp "net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-iot/sluice/adapters"
+	"github.com/sluice-iot/sluice/adapters/adaptertest"
+	"github.com/sluice-iot/sluice/adapters/http"
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+type world struct {
+	*http.Adapter
+	inv  *adaptertest.Invoker
+	down *adaptertest.Downstream
+}
+
+func newWorld(t testing.TB, o http.Options, p adapters.Options) world {
+	w := world{inv: &adaptertest.Invoker{}, down: &adaptertest.Downstream{}}
+	adm := adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: w.inv})
+	t.Cleanup(adm.Close)
+	p.Type, p.Admissions, p.Downstream = http.Type, adm, w.down
+	o.Pipeline = adapters.NewPipeline(p)
+	w.Adapter = http.New(o)
+	return w
+}
+
+// do serves one request; header holds "Name: value" lines.
+func (w world) do(method, target, body string, header ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	if body == "" {
+		r.Body, r.ContentLength = nethttp.NoBody, 0
+	}
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Add(name, value)
+	}
+	rec := httptest.NewRecorder()
+	w.ServeHTTP(rec, r)
+	return rec
+}
+
+func basic(user, password string) string {
+	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+}
+
+func as(d iot.DeviceID) string {
+	return basic(string(d)+"@"+string(adaptertest.Tenant), adaptertest.Password)
+}
+
+const text = "Content-Type: text/plain"
+
+func TestRoutes(t *testing.T) {
+	for _, tt := range []struct {
+		method, target string
+		as             iot.DeviceID
+		want           int
+		device         iot.DeviceID // of the message; "" = none
+	}{
+		{"POST", "/telemetry", adaptertest.Device, 202, adaptertest.Device},
+		{"POST", "/telemetry/", adaptertest.Device, 202, adaptertest.Device},
+		{"POST", "/event", adaptertest.Device, 202, adaptertest.Device},
+		{"PUT", "/telemetry/tenant-1/device:2", adaptertest.Gateway, 202, adaptertest.Device2},
+		{"PUT", "/telemetry/tenant-1/device%3A2", adaptertest.Gateway, 202, adaptertest.Device2},
+		{"PUT", "/telemetry%2Ftenant-1%2Fdevice:2", adaptertest.Gateway, 202, adaptertest.Device2},
+		{"PUT", "/telemetry//device:2", adaptertest.Gateway, 202, adaptertest.Device2},
+		{"PUT", "/event//device:2", adaptertest.Gateway, 202, adaptertest.Device2},
+		{"PUT", "/event/tenant-1/device:2/", adaptertest.Gateway, 202, adaptertest.Device2},
+		{"PUT", "/telemetry//device-1", adaptertest.Device, 202, adaptertest.Device},
+
+		{"PUT", "/telemetry", adaptertest.Device, 404, ""},
+		{"PUT", "/telemetry/tenant-1", adaptertest.Gateway, 404, ""},
+		{"PUT", "/telemetry/tenant-1/", adaptertest.Gateway, 404, ""},
+		{"PUT", "/telemetry/tenant-1/a/b", adaptertest.Gateway, 404, ""},
+		{"PUT", "/telemetry/tenant-1/device%2F2", adaptertest.Gateway, 404, ""},
+		{"PUT", "/telemetry//unknown", adaptertest.Gateway, 404, ""},
+		{"PUT", "/telemetry//device-off", adaptertest.Gateway, 404, ""},
+		{"PUT", "/telemetry//device-3", adaptertest.Gateway, 403, ""},
+		{"PUT", "/telemetry/tenant-1/device-3", adaptertest.Gateway, 403, ""},
+		{"PUT", "/telemetry/tenant-2/device:2", adaptertest.Gateway, 403, ""},
+		{"POST", "/telemetry", adaptertest.DisabledDevice, 404, ""},
+		{"POST", "/", adaptertest.Device, 404, ""},
+		{"POST", "//telemetry", adaptertest.Device, 404, ""},
+		{"POST", "/t", adaptertest.Device, 404, ""},
+		{"POST", "/telemetryx", adaptertest.Device, 404, ""},
+		{"PUT", "/telemetry//a%00b", adaptertest.Gateway, 400, ""},
+		{"PUT", "/telemetry//a%FFb", adaptertest.Gateway, 400, ""},
+		{"PUT", "/telemetry//" + strings.Repeat("d", 600), adaptertest.Gateway, 400, ""},
+		{"GET", "/telemetry", adaptertest.Device, 405, ""},
+		{"POST", "/telemetry//device:2", adaptertest.Gateway, 405, ""},
+	} {
+		t.Run(tt.method+" "+tt.target[:min(len(tt.target), 40)], func(t *testing.T) {
+			w := newWorld(t, http.Options{}, adapters.Options{Events: true})
+			rec := w.do(tt.method, tt.target, "22.5", as(tt.as), text)
+			if rec.Code != tt.want {
+				t.Errorf("got %d %s, want %d", rec.Code, rec.Body, tt.want)
+			}
+			sent := w.down.Sent()
+			if tt.device == "" {
+				if len(sent) != 0 {
+					t.Errorf("got %d messages, want none", len(sent))
+				}
+				return
+			}
+			if len(sent) != 1 || sent[0].Device != tt.device || sent[0].Address != tt.target {
+				t.Errorf("got %d messages, want one of %s sent to %s", len(sent), tt.device, tt.target)
+			}
+			if rec.Header().Get("Content-Length") != "0" || rec.Body.Len() != 0 {
+				t.Errorf("got content length %q, want 0", rec.Header().Get("Content-Length"))
+			}
+		})
+	}
+}
+
+func TestAliasLogsInAndNamesItsTenant(t *testing.T) {
+	w := newWorld(t, http.Options{}, adapters.Options{})
+	alias := basic(string(adaptertest.Gateway)+"@"+string(adaptertest.Alias), adaptertest.Password)
+	for _, target := range []string{"/telemetry//device:2", "/telemetry/tenant-1/device:2", "/telemetry/alias-1/device:2"} {
+		if rec := w.do("PUT", target, "x", alias, text); rec.Code != 202 {
+			t.Errorf("%s: got %d %s, want 202", target, rec.Code, rec.Body)
+		}
+	}
+}
+
+func TestAuthentication(t *testing.T) {
+	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	whole := "device-1@tenant-1:" + adaptertest.Password
+	for _, tt := range []struct {
+		name, header string
+		want         int
+		asked        int // invocations
+	}{
+		{"good", "Basic " + b64(whole), 202, 1},
+		{"scheme in lower case", "basic " + b64(whole), 202, 1},
+		{"whole in the user name", "Basic " + b64(b64(whole)+":"), 202, 1},
+		{"whole in the user name, unpadded", "Basic " + b64(strings.TrimRight(b64(whole), "=")+":"), 202, 1},
+		{"none", "", 401, 0},
+		{"other scheme", "Digest x", 401, 0},
+		{"no Base64", "Basic ***", 401, 0},
+		{"no token", "Basic", 401, 0},
+		{"no colon", "Basic " + b64("device-1@tenant-1"), 401, 0},
+		{"empty password", "Basic " + b64("device-1@tenant-1:"), 401, 0},
+		{"empty password inside", "Basic " + b64(b64("device-1@tenant-1:")+":"), 401, 0},
+		{"no tenant", "Basic " + b64("device-1:x"), 401, 0},
+		{"empty tenant", "Basic " + b64("device-1@:x"), 401, 0},
+		{"empty auth-id", "Basic " + b64("@tenant-1:x"), 401, 0},
+		{"not UTF-8", "Basic " + b64("\xff@tenant-1:x"), 401, 0},
+		{"wrong password", "Basic " + b64("device-1@tenant-1:x"), 401, 1},
+		{"unknown tenant", "Basic " + b64("device-1@nowhere:x"), 401, 1},
+		{"tenant is after the first @", "Basic " + b64("device-1@x@tenant-1:x"), 401, 1},
+		{"adapter disabled", "Basic " + b64("device-1@tenant-off:"+adaptertest.Password), 403, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, http.Options{Realm: `a "realm"`}, adapters.Options{})
+			rec := w.do("POST", "/telemetry", "x", "Authorization: "+tt.header, text)
+			if rec.Code != tt.want {
+				t.Errorf("got %d %s, want %d", rec.Code, rec.Body, tt.want)
+			}
+			challenge := ""
+			if tt.want == 401 {
+				challenge = `Basic realm="a \"realm\""`
+			}
+			if got := rec.Header().Get("WWW-Authenticate"); got != challenge {
+				t.Errorf("got challenge %q, want %q", got, challenge)
+			}
+			if got := len(w.inv.Calls()); got != tt.asked {
+				t.Errorf("got %d invocations, want %d", got, tt.asked)
+			}
+		})
+	}
+}
+
+// unread fails the test when somebody reads it.
+type unread struct{ t *testing.T }
+
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("the body was read")
+	return 0, io.EOF
+}
+func (unread) Close() error { return nil }
+
+func TestBodyIsNotReadInVain(t *testing.T) {
+	for _, tt := range []struct {
+		name, auth string
+		length     int64
+		want       int
+	}{
+		{"not authenticated", basic("device-1@tenant-1", "wrong"), 10, 401},
+		{"disabled", as(adaptertest.DisabledDevice), -1, 404},
+		{"announced as too large", as(adaptertest.Device), 2049, 413},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, http.Options{}, adapters.Options{})
+			r := httptest.NewRequest("POST", "/telemetry", nil)
+			r.Body, r.ContentLength = unread{t}, tt.length
+			r.Header.Set("Authorization", strings.TrimPrefix(tt.auth, "Authorization: "))
+			rec := httptest.NewRecorder()
+			w.ServeHTTP(rec, r)
+			if rec.Code != tt.want {
+				t.Errorf("got %d, want %d", rec.Code, tt.want)
+			}
+		})
+	}
+}
+
+func TestQoSAndTTL(t *testing.T) {
+	for _, tt := range []struct {
+		target string
+		header string
+		want   int
+		qos    iot.QoS
+		ttl    time.Duration
+	}{
+		{"/telemetry", "", 202, 0, 0},
+		{"/telemetry", "qos-level: 0", 202, 0, 0},
+		{"/telemetry", "QoS-Level: 1", 202, 1, 0},
+		{"/telemetry", "QoS-Level: 2", 400, 0, 0},
+		{"/telemetry", "QoS-Level: one", 400, 0, 0},
+		{"/telemetry", "hono-ttl: 30", 202, 0, 0},
+		{"/telemetry?hono-ttl=30", "", 202, 0, 0},
+		{"/event", "", 202, 1, 0},
+		{"/event", "QoS-Level: 1", 202, 1, 0},
+		{"/event", "QoS-Level: 0", 400, 0, 0},
+		{"/event", "QoS-Level: 2", 400, 0, 0},
+		{"/event", "hono-ttl: 30", 202, 1, 30 * time.Second},
+		{"/event?hono-ttl=40", "", 202, 1, 40 * time.Second},
+		{"/event?hono-ttl=40", "hono-ttl: 30", 202, 1, 30 * time.Second},
+		{"/event", "hono-ttl: -1", 202, 1, 0},
+		{"/event", "hono-ttl: soon", 202, 1, 0},
+		{"/event", "hono-ttd: 30", 202, 1, 0},
+	} {
+		t.Run(tt.target+" "+tt.header, func(t *testing.T) {
+			w := newWorld(t, http.Options{}, adapters.Options{Events: true})
+			rec := w.do("POST", tt.target, "x", as(adaptertest.Device), text, tt.header)
+			if rec.Code != tt.want {
+				t.Fatalf("got %d %s, want %d", rec.Code, rec.Body, tt.want)
+			}
+			if sent := w.down.Sent(); tt.want == 202 && (sent[0].QoS != tt.qos || sent[0].TTL != tt.ttl) {
+				t.Errorf("got QoS %d, ttl %v; want %d, %v", sent[0].QoS, sent[0].TTL, tt.qos, tt.ttl)
+			}
+		})
+	}
+}
+
+func TestBodies(t *testing.T) {
+	for _, tt := range []struct {
+		name, body, contentType string
+		want                    int
+		sent                    string // content type of the message
+	}{
+		{"plain", "x", "text/plain", 202, "text/plain"},
+		{"parameters", "x", "text/plain; charset=utf-8", 202, "text/plain"},
+		{"no type", "x", "", 202, "application/octet-stream"},
+		{"parameters only", "x", "; charset=utf-8", 202, "application/octet-stream"},
+		{"empty", "", "text/plain", 202, "text/plain"},
+		{"empty notification", "", adapters.EmptyNotification, 202, adapters.EmptyNotification},
+		{"nothing", "", "", 400, ""},
+		{"notification with payload", "x", adapters.EmptyNotification, 400, ""},
+		{"largest", strings.Repeat("x", 2048), "text/plain", 202, "text/plain"},
+		{"too large", strings.Repeat("x", 4096), "text/plain", 413, ""},
+	} {
+		for _, chunked := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, chunked %v", tt.name, chunked), func(t *testing.T) {
+				w := newWorld(t, http.Options{}, adapters.Options{})
+				r := httptest.NewRequest("POST", "/telemetry", io.NopCloser(strings.NewReader(tt.body)))
+				if r.ContentLength = int64(len(tt.body)); chunked {
+					r.ContentLength = -1
+				}
+				r.SetBasicAuth("device-1@tenant-1", adaptertest.Password)
+				r.Header.Set("Content-Type", tt.contentType)
+				rec := httptest.NewRecorder()
+				w.ServeHTTP(rec, r)
+				if rec.Code != tt.want {
+					t.Fatalf("got %d %s, want %d", rec.Code, rec.Body, tt.want)
+				}
+				if tt.want != 202 {
+					return
+				}
+				m := w.down.Sent()[0]
+				if m.ContentType != tt.sent || string(m.Payload) != tt.body || (m.Payload == nil) != (tt.body == "") {
+					t.Errorf("got %q %q, want %q %q", m.ContentType, m.Payload, tt.sent, tt.body)
+				}
+			})
+		}
+	}
+}
+
+func TestFailures(t *testing.T) {
+	internal := errors.New("pq: password of db is hunter2")
+	for _, tt := range []struct {
+		name             string
+		admission, send  error
+		want             int
+		body, retryAfter string
+	}{
+		{"no consumer", nil, iot.ErrNoCredit, 503, adapters.TextNoConsumer, "2"},
+		{"not settled", nil, iot.ErrTimeout, 503, adapters.TextNoOutcome, "2"},
+		{"released", nil, iot.Errorf(iot.ErrUnavailable, "%s", adapters.TextNotProcessed), 503, adapters.TextNotProcessed, "2"},
+		{"no router", nil, iot.ErrUnavailable, 503, adapters.TextUnavailable, "2"},
+		{"rejected", nil, iot.Errorf(iot.ErrInvalid, `no "number"`), 400, `no \"number\"`, ""},
+		{"too large for the router", nil, iot.ErrTooLarge, 413, "message is too large", ""},
+		{"unknown from downstream", nil, internal, 503, adapters.TextUnavailable, "2"},
+		{"registry unreachable", iot.ErrUnavailable, nil, 503, adapters.TextUnavailable, "2"},
+		{"registry wants a pause", &iot.Error{Sentinel: iot.ErrUnavailable, Text: "busy", RetryAfter: 5 * time.Second}, nil, 503, "busy", "5"},
+		{"registry slow", iot.ErrTimeout, nil, 503, adapters.TextUnavailable, "2"},
+		{"unknown from admission", internal, nil, 503, adapters.TextUnavailable, "2"},
+		{"quota", &iot.Error{Sentinel: iot.ErrQuota, Text: "too much", RetryAfter: 1500 * time.Millisecond}, nil, 429, "too much", "2"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, http.Options{}, adapters.Options{})
+			w.inv.Fail(tt.admission)
+			w.down.Outcome(func(*iot.Message) error { return tt.send })
+			rec := w.do("POST", "/telemetry", "x", as(adaptertest.Device), text, "QoS-Level: 1")
+			if want := `{"error":"` + tt.body + `"}`; rec.Code != tt.want || rec.Body.String() != want {
+				t.Errorf("got %d %s, want %d %s", rec.Code, rec.Body, tt.want, want)
+			}
+			if got := rec.Header().Get("Content-Type"); got != "application/json; charset=utf-8" {
+				t.Errorf("got content type %q", got)
+			}
+			if got := rec.Header().Get("Retry-After"); got != tt.retryAfter {
+				t.Errorf("got Retry-After %q, want %q", got, tt.retryAfter)
+			}
+		})
+	}
+}
+
+func TestEventsThatAreNotStored(t *testing.T) {
+	w := newWorld(t, http.Options{}, adapters.Options{})
+	rec := w.do("POST", "/event", "x", as(adaptertest.Device), text)
+	if want := `{"error":"events are not stored by this installation yet"}`; rec.Code != 503 || rec.Body.String() != want || rec.Header().Get("Retry-After") != "2" {
+		t.Errorf("got %d %s, Retry-After %q; want 503 %s, 2", rec.Code, rec.Body, rec.Header().Get("Retry-After"), want)
+	}
+	if rec = w.do("POST", "/event", "x", as(adaptertest.Device), text, "QoS-Level: 0"); rec.Code != 400 {
+		t.Errorf("QoS 0: got %d, want 400", rec.Code)
+	}
+	if rec = w.do("POST", "/event", "x", basic("device-1@tenant-1", "wrong"), text); rec.Code != 401 {
+		t.Errorf("wrong password: got %d, want 401", rec.Code)
+	}
+}
+
+func TestTooManyAttempts(t *testing.T) {
+	w := newWorld(t, http.Options{}, adapters.Options{})
+	for i := range 11 {
+		rec := w.do("POST", "/telemetry", "x", basic("device-1@tenant-1", "wrong"), text)
+		want := 401
+		if i == 10 {
+			want = 429
+		}
+		if rec.Code != want || (rec.Header().Get("Retry-After") != "") != (want == 429) {
+			t.Errorf("attempt %d: got %d, Retry-After %q; want %d", i, rec.Code, rec.Header().Get("Retry-After"), want)
+		}
+	}
+}
+
+func TestWithoutAuthentication(t *testing.T) {
+	for _, tt := range []struct {
+		method, target string
+		want           int
+	}{
+		{"PUT", "/telemetry/tenant-1/device-1", 202},
+		{"PUT", "/telemetry//device-1", 404},
+		{"PUT", "/telemetry/nowhere/device-1", 404},
+		{"PUT", "/telemetry/tenant-1", 404},
+		{"PUT", "/telemetry", 404},
+		{"POST", "/telemetry", 404},
+		{"POST", "/telemetry/tenant-1/device-1", 405},
+	} {
+		w := newWorld(t, http.Options{NoAuthentication: true}, adapters.Options{})
+		if rec := w.do(tt.method, tt.target, "x", text); rec.Code != tt.want {
+			t.Errorf("%s %s: got %d %s, want %d", tt.method, tt.target, rec.Code, rec.Body, tt.want)
+		}
+	}
+}
+
+func TestPreflight(t *testing.T) {
+	const telemetry, event = "QoS-Level, hono-ttd, authorization, content-type", "hono-ttd, authorization, content-type"
+	for _, tt := range []struct{ target, method, headers string }{
+		{"/telemetry", "POST", telemetry},
+		{"/telemetry/tenant-1/device-1", "PUT", telemetry},
+		{"/telemetry//device-1", "PUT", telemetry},
+		{"/event", "POST", event},
+		{"/event/tenant-1/device-1", "PUT", event},
+		{"/event//device-1", "PUT", event},
+	} {
+		w := newWorld(t, http.Options{}, adapters.Options{})
+		rec := w.do("OPTIONS", tt.target, "", "Origin: http://shop.example", "Access-Control-Request-Method: "+tt.method)
+		h := rec.Header()
+		got := []any{rec.Code, h.Get("Access-Control-Allow-Origin"), h.Get("Access-Control-Allow-Methods"), h.Get("Access-Control-Allow-Headers")}
+		want := []any{204, "*", tt.method, tt.headers}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s: got %v, want %v", tt.target, got, want)
+		}
+	}
+	w := newWorld(t, http.Options{NoAuthentication: true}, adapters.Options{})
+	if rec := w.do("OPTIONS", "/telemetry", "", "Origin: http://shop.example", "Access-Control-Request-Method: POST"); rec.Code != 404 {
+		t.Errorf("POST without authentication: got %d, want 404", rec.Code)
+	}
+}
+
+func TestCrossOriginUploads(t *testing.T) {
+	const mine = "http://shop.example"
+	for _, tt := range []struct {
+		allowed, origin, auth string
+		want                  int
+		allow, expose         string
+	}{
+		{"", mine, as(adaptertest.Device), 202, "*", "hono-command, hono-cmd-req-id"},
+		{"", mine, "", 401, "*", "hono-command, hono-cmd-req-id"},
+		{"", "", as(adaptertest.Device), 202, "", ""},
+		{mine, mine, as(adaptertest.Device), 202, mine, "hono-command, hono-cmd-req-id"},
+		{mine, "http://other.example", as(adaptertest.Device), 403, "", ""},
+		{mine, "", as(adaptertest.Device), 202, "", ""},
+	} {
+		w := newWorld(t, http.Options{AllowedOrigin: tt.allowed}, adapters.Options{})
+		rec := w.do("POST", "/telemetry", "x", tt.auth, text, "Origin: "+tt.origin)
+		h := rec.Header()
+		got := []any{rec.Code, h.Get("Access-Control-Allow-Origin"), h.Get("Access-Control-Expose-Headers"), h.Get("Vary")}
+		vary := ""
+		if tt.allowed != "" {
+			vary = "Origin"
+		}
+		if want := []any{tt.want, tt.allow, tt.expose, vary}; fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%+v: got %v, want %v", tt, got, want)
+		}
+	}
+}
+
+func TestSlowBody(t *testing.T) {
+	w := newWorld(t, http.Options{BodyTimeout: 20 * time.Millisecond}, adapters.Options{})
+	base, _ := serve(t, w.Adapter)
+	c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "POST /telemetry HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: 10\r\n\r\nhalf", as(adaptertest.Device))
+	resp, err := nethttp.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != 408 || !resp.Close {
+		t.Errorf("got %d, close %v; want 408 and the connection closed", resp.StatusCode, resp.Close)
+	}
+}
+
+func TestSlowHeader(t *testing.T) {
+	w := newWorld(t, http.Options{HeaderTimeout: 20 * time.Millisecond}, adapters.Options{})
+	base, _ := serve(t, w.Adapter)
+	c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "POST /telemetry HTTP/1.1\r\nHost:")
+	if _, err := io.ReadAll(c); err != nil {
+		t.Errorf("got %v, want the connection closed", err)
+	}
+}
+
+func TestKeptConnectionTakesFurtherUploads(t *testing.T) {
+	w := newWorld(t, http.Options{BodyTimeout: time.Minute}, adapters.Options{})
+	base, client := serve(t, w.Adapter)
+	for i := range 3 {
+		r, _ := nethttp.NewRequestWithContext(t.Context(), "POST", base+"/telemetry", strings.NewReader("x"))
+		r.SetBasicAuth("device-1@tenant-1", adaptertest.Password)
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 202 || resp.Close {
+			t.Errorf("upload %d: got %d, close %v; want 202 on a kept connection", i, resp.StatusCode, resp.Close)
+		}
+	}
+}
+
+func TestHTTP2OverTLS(t *testing.T) {
+	w := newWorld(t, http.Options{}, adapters.Options{})
+	fixture := httptest.NewUnstartedServer(nil) // for its certificate
+	fixture.StartTLS()
+	defer fixture.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Serve(ctx, ln, &tls.Config{Certificates: fixture.TLS.Certificates}) }()
+	transport := fixture.Client().Transport.(*nethttp.Transport).Clone()
+	transport.ForceAttemptHTTP2 = true
+	for _, version := range []int{2, 1} {
+		if version == 1 {
+			transport = fixture.Client().Transport.(*nethttp.Transport).Clone()
+			transport.Protocols = new(nethttp.Protocols)
+			transport.Protocols.SetHTTP1(true)
+		}
+		r, _ := nethttp.NewRequestWithContext(t.Context(), "PUT", "https://"+ln.Addr().String()+"/telemetry//device:2", strings.NewReader("x"))
+		r.SetBasicAuth("gateway-1@tenant-1", adaptertest.Password)
+		resp, err := (&nethttp.Client{Transport: transport}).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.ProtoMajor != version || resp.StatusCode != 202 {
+			t.Errorf("got HTTP/%d status %d, want HTTP/%d 202", resp.ProtoMajor, resp.StatusCode, version)
+		}
+		transport.CloseIdleConnections()
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Errorf("serve: %v", err)
+	}
+	if err := w.Shutdown(t.Context()); err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+}
+
+// A connection that never sent anything must not hold up a stop.
+func TestShutdownDoesNotWaitForSilentConnections(t *testing.T) {
+	w := newWorld(t, http.Options{}, adapters.Options{})
+	base, client := serve(t, w.Adapter)
+	c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if resp, err := client.Get(base + "/telemetry"); err == nil { // accepted after c
+		resp.Body.Close()
+	}
+	start := time.Now()
+	if err := w.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(start); d > 3*time.Second { // the server itself would wait 5 s
+		t.Errorf("took %v", d)
+	}
+}
+
+func TestShutdownCutsOffWhatDoesNotEnd(t *testing.T) {
+	w := newWorld(t, http.Options{}, adapters.Options{})
+	base, client := serve(t, w.Adapter)
+	entered, release := w.down.Block()
+	defer release()
+	failed := make(chan error, 1)
+	go func() {
+		r, _ := nethttp.NewRequest("POST", base+"/telemetry", strings.NewReader("x"))
+		r.SetBasicAuth("device-1@tenant-1", adaptertest.Password)
+		_, err := client.Do(r)
+		failed <- err
+	}()
+	<-entered
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	if err := <-failed; err == nil {
+		t.Error("the upload was answered, want it cut off")
+	}
+}
