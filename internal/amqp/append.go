@@ -93,14 +93,12 @@ func AppendSymbol(b []byte, v Symbol) []byte {
 // AppendSymbols appends an array of symbols, the form of a field with
 // multiple="true".
 func AppendSymbols(b []byte, v []Symbol) []byte {
-	size, wide := 0, false
+	wide := false
 	for _, s := range v {
-		size += len(s)
 		wide = wide || len(s) > 255
 	}
-	b = append(b, codeArray32)
 	at := len(b)
-	b = binary.BigEndian.AppendUint32(append(b, 0, 0, 0, 0), uint32(len(v)))
+	b = openCompound(b, codeArray8)
 	if wide {
 		b = append(b, codeSymbol32)
 	} else {
@@ -114,8 +112,7 @@ func AppendSymbols(b []byte, v []Symbol) []byte {
 		}
 		b = append(b, s...)
 	}
-	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
-	return b
+	return closeCompound(b, at, len(v))
 }
 
 // AppendDescriptor appends the descriptor of a described type.
@@ -123,7 +120,7 @@ func AppendDescriptor(b []byte, d Descriptor) []byte {
 	return AppendUlong(append(b, codeDescribed), uint64(d))
 }
 
-// openCompound reserves the 8-bit form of a list or map; closeCompound fills
+// openCompound reserves the 8-bit form of a list, map or array; closeCompound fills
 // in size and count and widens it when it grew past what 8 bits hold.
 func openCompound(b []byte, code8 byte) []byte { return append(b, code8, 0, 0) }
 
@@ -294,6 +291,9 @@ func appendRare(b []byte, v any) ([]byte, error) {
 	case []Symbol:
 		return AppendSymbols(b, v), nil
 	case Raw:
+		if len(v) == 0 {
+			return AppendNull(b), nil
+		}
 		return append(b, v...), nil
 	case List:
 		return appendList(b, v)
@@ -342,12 +342,14 @@ func AppendMap(b []byte, m Map) ([]byte, error) {
 	return closeCompound(b, at, 2*len(m)), nil
 }
 
-// appendArray writes every element in the widest form of its type, because all
-// share one constructor.
+// appendArray writes every element in the form that the array's constructor
+// asks for, because all share it.
 func appendArray(b []byte, a Array) ([]byte, error) {
-	b = append(b, codeArray32)
+	if !knownCode(a.Code) {
+		return nil, fmt.Errorf("amqp: no array can have constructor 0x%02x", a.Code)
+	}
 	at := len(b)
-	b = binary.BigEndian.AppendUint32(append(b, 0, 0, 0, 0), uint32(len(a.Values)))
+	b = openCompound(b, codeArray8)
 	if a.Desc != nil {
 		var err error
 		if b, err = AppendValue(append(b, codeDescribed), a.Desc); err != nil {
@@ -361,8 +363,7 @@ func appendArray(b []byte, a Array) ([]byte, error) {
 			return nil, err
 		}
 	}
-	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
-	return b, nil
+	return closeCompound(b, at, len(a.Values)), nil
 }
 
 // appendElement appends v as the constructor code wants it, without it.
@@ -414,7 +415,7 @@ func appendElement(b []byte, code byte, v any) ([]byte, error) {
 		if code == codeSymbol32 {
 			return append(be.AppendUint32(b, uint32(len(v))), v...), nil
 		}
-	case List, Map, Array:
+	case List, Map, Array, []Symbol:
 		return appendWide(b, code, one)
 	}
 	return nil, fmt.Errorf("amqp: %T does not fit an array of constructor 0x%02x", v, code)
@@ -440,9 +441,6 @@ func appendWide(b []byte, code byte, one []byte) ([]byte, error) {
 		b = be.AppendUint32(b, uint32(one[1])+3)
 		b = be.AppendUint32(b, uint32(one[2]))
 		return append(b, one[3:]...), nil
-	case one[0] == code+0x10 && one[0] == codeArray32 && be.Uint32(one[1:]) < 256+3:
-		b = append(b, byte(be.Uint32(one[1:])-3), byte(be.Uint32(one[5:])))
-		return append(b, one[9:]...), nil
 	}
 	return nil, fmt.Errorf("amqp: value of constructor 0x%02x does not fit an array of 0x%02x", one[0], code)
 }

@@ -115,8 +115,9 @@ func (f *fields) errorField(name string) *Error {
 		return nil
 	}
 	r := f.r
+	at := r.off
 	if d := r.descriptor(); r.err == nil && d != DescError {
-		r.fail("descriptor %v where an error is expected", d)
+		r.failAt(at, "descriptor %v where an error is expected", d)
 	}
 	e := &Error{}
 	in := openFields(r)
@@ -132,7 +133,7 @@ func (f *fields) errorField(name string) *Error {
 // Append appends the described error.
 func (e *Error) Append(b []byte) []byte {
 	l := listOf(b, DescError)
-	l.symbol(e.Condition)
+	l.set(AppendSymbol(l.b, e.Condition))
 	l.string(e.Description, e.Description != "")
 	l.raw(e.Info)
 	return l.done()

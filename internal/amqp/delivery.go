@@ -33,9 +33,10 @@ func (p *Transfer) decode(f *fields) {
 		p.DeliveryID, p.HasDeliveryID = f.r.uint(), true
 	}
 	if f.next("transfer.delivery-tag") {
+		at := f.r.off
 		p.DeliveryTag = f.r.binary()
 		if len(p.DeliveryTag) > MaxDeliveryTag {
-			f.r.fail("%d bytes, at most %d allowed", len(p.DeliveryTag), MaxDeliveryTag)
+			f.r.failAt(at, "%d bytes, at most %d allowed", len(p.DeliveryTag), MaxDeliveryTag)
 		}
 	}
 	if f.next("transfer.message-format") {
@@ -46,10 +47,7 @@ func (p *Transfer) decode(f *fields) {
 	}
 	p.More = f.boolField("transfer.more")
 	if f.next("transfer.rcv-settle-mode") {
-		p.ReceiverSettleMode, p.HasReceiverSettleMode = ReceiverSettleMode(f.r.ubyte()), true
-		if p.ReceiverSettleMode > ReceiverSecond {
-			f.r.fail("settle mode %d", p.ReceiverSettleMode)
-		}
+		p.ReceiverSettleMode, p.HasReceiverSettleMode = f.receiverMode(), true
 	}
 	p.State = f.stateField("transfer.state")
 	p.Resume = f.boolField("transfer.resume")
@@ -239,7 +237,7 @@ func DecodeState(b Raw) (any, error) {
 		}
 		v = s
 	default:
-		r.fail("%v is no delivery state", d)
+		r.failAt(0, "%v is no delivery state", d)
 	}
 	f.close()
 	if r.err == nil && r.left() > 0 {

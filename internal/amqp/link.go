@@ -67,16 +67,14 @@ func (p *Attach) decode(f *fields) {
 		p.Role = Role(f.r.bool())
 	}
 	if f.next("attach.snd-settle-mode") {
+		at := f.r.off
 		p.SenderSettleMode = SenderSettleMode(f.r.ubyte())
 		if p.SenderSettleMode > SenderMixed {
-			f.r.fail("settle mode %d", p.SenderSettleMode)
+			f.r.failAt(at, "settle mode %d", p.SenderSettleMode)
 		}
 	}
 	if f.next("attach.rcv-settle-mode") {
-		p.ReceiverSettleMode = ReceiverSettleMode(f.r.ubyte())
-		if p.ReceiverSettleMode > ReceiverSecond {
-			f.r.fail("settle mode %d", p.ReceiverSettleMode)
-		}
+		p.ReceiverSettleMode = f.receiverMode()
 	}
 	p.Source = f.sourceField("attach.source")
 	p.Target, p.Coordinator = f.targetField("attach.target")
@@ -188,8 +186,9 @@ func (f *fields) sourceField(name string) *Source {
 	if !f.next(name) {
 		return nil
 	}
+	at := f.r.off
 	if d := f.r.descriptor(); f.r.err == nil && d != DescSource {
-		f.r.fail("descriptor %v where a source is expected", d)
+		f.r.failAt(at, "descriptor %v where a source is expected", d)
 	}
 	in := openFields(f.r)
 	s := &Source{}
@@ -214,10 +213,20 @@ func (f *fields) sourceField(name string) *Source {
 	return s
 }
 
+func (f *fields) receiverMode() ReceiverSettleMode {
+	at := f.r.off
+	m := ReceiverSettleMode(f.r.ubyte())
+	if m > ReceiverSecond {
+		f.r.failAt(at, "settle mode %d", m)
+	}
+	return m
+}
+
 func (f *fields) targetField(name string) (t *Target, coordinator bool) {
 	if !f.next(name) {
 		return nil, false
 	}
+	at := f.r.off
 	d := f.r.descriptor()
 	switch {
 	case f.r.err != nil:
@@ -227,7 +236,7 @@ func (f *fields) targetField(name string) (t *Target, coordinator bool) {
 		in.close()
 		return nil, true
 	case d != DescTarget:
-		f.r.fail("descriptor %v where a target is expected", d)
+		f.r.failAt(at, "descriptor %v where a target is expected", d)
 		return nil, false
 	}
 	in := openFields(f.r)

@@ -173,8 +173,7 @@ func DecodeMessage(b []byte) (*Message, error) {
 		repeatable := d == last && (d == DescData || d == DescSequence)
 		mixed := last >= DescData && d >= DescData && d != DescFooter && !repeatable
 		if r.err == nil && (d < DescHeader || d > DescFooter || d <= last && !repeatable || mixed) {
-			r.off = at
-			r.fail("section %v after %v", d, last)
+			r.misplaced(at, d, last)
 		}
 		last = d
 		m.section(&r, d)
@@ -193,13 +192,13 @@ func (m *Message) section(r *reader, d Descriptor) {
 	case DescHeader:
 		m.Header = decodeHeader(r)
 	case DescDeliveryAnnotations:
-		m.DeliveryAnnotations = r.mapValue(0)
+		m.DeliveryAnnotations = r.mapValue()
 	case DescMessageAnnotations:
-		m.MessageAnnotations = r.mapValue(0)
+		m.MessageAnnotations = r.mapValue()
 	case DescProperties:
 		m.Properties = decodeProperties(r)
 	case DescApplicationProperties:
-		m.ApplicationProperties = r.mapValue(0)
+		m.ApplicationProperties = r.mapValue()
 	case DescData:
 		m.Data = append(m.Data, r.binary())
 	case DescSequence:
@@ -213,7 +212,7 @@ func (m *Message) section(r *reader, d Descriptor) {
 	case DescValue:
 		m.Value, m.HasValue = r.value(0), true
 	case DescFooter:
-		m.Footer = r.mapValue(0)
+		m.Footer = r.mapValue()
 	}
 }
 
@@ -272,8 +271,7 @@ func (f *fields) idField(name string) any {
 	case string, uint64, UUID, []byte:
 		return v
 	default:
-		f.r.off = at
-		f.r.fail("type %T is none of string, ulong, uuid, binary", v)
+		f.r.failAt(at, "type %T is none of string, ulong, uuid, binary", v)
 		return nil
 	}
 }

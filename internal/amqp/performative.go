@@ -21,8 +21,11 @@ func DecodePerformative(body []byte) (Performative, []byte, error) {
 	if p == nil {
 		return nil, nil, &DecodeError{Reason: "no performative has descriptor " + d.String()}
 	}
-	rest, err := DecodeInto(body, p)
-	return p, rest, err
+	payload, err := DecodeInto(body, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, payload, nil
 }
 
 // PeekDescriptor returns the descriptor at the head of b.
@@ -39,17 +42,52 @@ func PeekDescriptor(b []byte) (Descriptor, error) {
 // caller may keep one value per kind and decode without allocating.
 func DecodeInto(body []byte, p Performative) (payload []byte, err error) {
 	r := reader{buf: body}
-	if d := r.descriptor(); r.err == nil && d != p.descriptor() {
-		r.off = 0
-		r.fail("descriptor %v where %v is expected", d, p.descriptor())
+	want := p.descriptor()
+	if d := r.descriptor(); r.err == nil && d != want {
+		r.failAt(0, "descriptor %v where %v is expected", d, want)
 	}
 	f := openFields(&r)
-	p.decode(&f)
+	decodeFields(p, &f)
 	f.close()
 	if r.err != nil {
 		return nil, r.err
 	}
 	return body[r.off:], nil
+}
+
+// decodeFields is p.decode without the call through the interface, which would
+// move f and its reader to the heap.
+func decodeFields(p Performative, f *fields) {
+	switch p := p.(type) {
+	case *Open:
+		p.decode(f)
+	case *Begin:
+		p.decode(f)
+	case *Attach:
+		p.decode(f)
+	case *Flow:
+		p.decode(f)
+	case *Transfer:
+		p.decode(f)
+	case *Disposition:
+		p.decode(f)
+	case *Detach:
+		p.decode(f)
+	case *End:
+		p.decode(f)
+	case *Close:
+		p.decode(f)
+	case *SASLMechanisms:
+		p.decode(f)
+	case *SASLInit:
+		p.decode(f)
+	case *SASLChallenge:
+		p.decode(f)
+	case *SASLResponse:
+		p.decode(f)
+	case *SASLOutcome:
+		p.decode(f)
+	}
 }
 
 func newPerformative(d Descriptor) Performative {

@@ -3,13 +3,16 @@ package amqp
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 	"unicode/utf8"
 )
 
 // maxDepth bounds the nesting of lists, maps, arrays and descriptors. The
 // specification sets no bound; nothing in use comes near it.
 const maxDepth = 32
+
+// maxEmpty bounds the array elements of zero width (null, true, list0, ...) in
+// one decoded value: they take memory, but no bytes of the input.
+const maxEmpty = 1024
 
 // DecodeError says where in the decoded bytes the input stopped making sense.
 type DecodeError struct {
@@ -31,15 +34,23 @@ type reader struct {
 	buf   []byte
 	off   int
 	field string
-	zero  int // zero-width array elements so far: they cost memory but no input
+	empty int // zero-width array elements so far
 	err   error
 }
 
 func (r *reader) fail(format string, args ...any) {
 	if r.err == nil {
 		r.err = &DecodeError{Offset: r.off, Field: r.field, Reason: fmt.Sprintf(format, args...)}
-		r.off = len(r.buf)
 	}
+	r.off = len(r.buf)
+}
+
+// failAt is fail for a value that began at offset at.
+func (r *reader) failAt(at int, format string, args ...any) {
+	if r.err == nil {
+		r.off = at
+	}
+	r.fail(format, args...)
 }
 
 func (r *reader) left() int { return len(r.buf) - r.off }
@@ -114,8 +125,7 @@ func (r *reader) skipDepth(depth int) {
 // high nibble gives the width (Part 1, section 1.2).
 func (r *reader) skipBody(c byte) {
 	if !knownCode(c) {
-		r.off--
-		r.fail("unknown constructor 0x%02x", c)
+		r.unknown(c)
 		return
 	}
 	switch c >> 4 {
@@ -130,15 +140,12 @@ func (r *reader) skipBody(c byte) {
 		r.take(8)
 	case 0x9:
 		r.take(16)
-	case 0xa, 0xc, 0xe:
+	case 0xa:
 		r.take(int(r.byte()))
-	default: // 0xb, 0xd, 0xf
-		n := r.u32()
-		if uint64(n) > uint64(r.left()) {
-			r.fail("size %d, %d bytes left", n, r.left())
-			return
-		}
-		r.take(int(n))
+	case 0xb:
+		r.sized()
+	default: // 0xc to 0xf: lists, maps and arrays
+		r.off = r.extent(c)
 	}
 }
 
@@ -165,9 +172,21 @@ func (r *reader) raw() Raw {
 	return Raw(r.buf[at:r.off:r.off])
 }
 
+// back undoes the reading of one byte, so that an error names its offset.
+func (r *reader) back() {
+	if r.err == nil {
+		r.off--
+	}
+}
+
 func (r *reader) wrong(c byte, want string) {
-	r.off--
+	r.back()
 	r.fail("constructor 0x%02x where %s is expected", c, want)
+}
+
+func (r *reader) unknown(c byte) {
+	r.back()
+	r.fail("unknown constructor 0x%02x", c)
 }
 
 func (r *reader) bool() bool {
@@ -187,7 +206,7 @@ func (r *reader) bool() bool {
 func (r *reader) boolByte() bool {
 	v := r.byte()
 	if v > 1 {
-		r.off--
+		r.back()
 		r.fail("boolean 0x%02x", v)
 	}
 	return v == 1
@@ -277,7 +296,7 @@ func (r *reader) string() string {
 
 func (r *reader) utf8(b []byte) string {
 	if !utf8.Valid(b) {
-		r.fail("string is not valid UTF-8")
+		r.failAt(r.off-len(b), "string is not valid UTF-8")
 		return ""
 	}
 	return string(b)
@@ -290,7 +309,7 @@ func (r *reader) symbol() Symbol {
 func (r *reader) ascii(b []byte) Symbol {
 	for _, c := range b {
 		if c > 0x7f {
-			r.fail("symbol is not ASCII")
+			r.failAt(r.off-len(b), "symbol is not ASCII")
 			return ""
 		}
 	}
@@ -302,12 +321,13 @@ func (r *reader) symbols() []Symbol {
 	if c := r.peek(); c != codeArray8 && c != codeArray32 {
 		return []Symbol{r.symbol()}
 	}
-	a := r.array(0)
+	at := r.off
+	a := r.arrayOf(r.byte(), 0)
 	out := make([]Symbol, 0, len(a.Values))
 	for _, v := range a.Values {
 		s, ok := v.(Symbol)
-		if !ok {
-			r.fail("array of %T where symbols are expected", v)
+		if !ok || a.Desc != nil {
+			r.failAt(at, "array of constructor 0x%02x where symbols are expected", a.Code)
 			return nil
 		}
 		out = append(out, s)
@@ -315,36 +335,45 @@ func (r *reader) symbols() []Symbol {
 	return out
 }
 
+// extent reads the size of a list, map or array whose constructor c was read,
+// and returns the offset where it ends, which has room for the count at least.
+func (r *reader) extent(c byte) (end int) {
+	size, width := uint32(0), 1
+	if c&0x10 == 0 {
+		size = uint32(r.byte())
+	} else {
+		size, width = r.u32(), 4
+	}
+	if r.err == nil && (size < uint32(width) || uint64(size) > uint64(r.left())) {
+		r.fail("size %d, %d bytes left", size, r.left())
+	}
+	if r.err != nil {
+		return r.off
+	}
+	return r.off + int(size)
+}
+
+// count reads the count behind the size.
+func (r *reader) count(c byte) uint32 {
+	if c&0x10 == 0 {
+		return uint32(r.byte())
+	}
+	return r.u32()
+}
+
 // compound reads the size and count of a list or map whose constructor c was
 // read, and returns the number of elements and the offset where they end. An
 // element takes one byte at least, so count is bounded by what is there.
 func (r *reader) compound(c byte) (count, end int) {
-	var size, n uint32
-	switch c {
-	case codeList0:
+	if c == codeList0 {
 		return 0, r.off
-	case codeList8, codeMap8:
-		size = uint32(r.byte())
-		if r.err == nil && (size < 1 || int(size) > r.left()) {
-			r.fail("size %d, %d bytes left", size, r.left())
-			return 0, r.off
-		}
-		end = r.off + int(size)
-		n = uint32(r.byte())
-	default:
-		size = r.u32()
-		if r.err == nil && (size < 4 || uint64(size) > uint64(r.left())) {
-			r.fail("size %d, %d bytes left", size, r.left())
-			return 0, r.off
-		}
-		end = r.off + int(size)
-		n = r.u32()
+	}
+	end = r.extent(c)
+	n := r.count(c)
+	if r.err == nil && uint64(n) > uint64(end-r.off) {
+		r.fail("%d elements in %d bytes", n, end-r.off)
 	}
 	if r.err != nil {
-		return 0, r.off
-	}
-	if uint64(n) > uint64(end-r.off) {
-		r.fail("%d elements in %d bytes", n, end-r.off)
 		return 0, r.off
 	}
 	return int(n), end
@@ -365,16 +394,21 @@ func (r *reader) list() (count, end int) {
 func (r *reader) mapHeader() (count, end int) {
 	switch c := r.byte(); c {
 	case codeMap8, codeMap32:
-		n, e := r.compound(c)
-		if n%2 != 0 {
-			r.fail("map with %d elements: a key has no value", n)
-			return 0, r.off
-		}
-		return n, e
+		return r.pairs(c)
 	default:
 		r.wrong(c, "a map")
 		return 0, r.off
 	}
+}
+
+// pairs is compound for a map: count is the number of keys and values together.
+func (r *reader) pairs(c byte) (count, end int) {
+	count, end = r.compound(c)
+	if count%2 != 0 {
+		r.fail("map with %d elements: a key has no value", count)
+		return 0, r.off
+	}
+	return count, end
 }
 
 // closeAt checks that the elements of a compound ended where its size says.
@@ -394,259 +428,11 @@ func (r *reader) descriptor() Descriptor {
 	case codeSymbol8, codeSymbol32:
 		s := r.variable(codeSymbol8, codeSymbol32, "a symbol")
 		d, ok := descriptorByName[string(s)]
-		if !ok && r.err == nil {
-			r.fail("unknown descriptor %.64q", s)
+		if !ok {
+			r.failAt(r.off-len(s), "unknown descriptor %.64q", s)
 		}
 		return d
 	default:
 		return Descriptor(r.ulong())
 	}
-}
-
-// value reads any value into the Go types listed at [Symbol].
-func (r *reader) value(depth int) any {
-	if depth > maxDepth {
-		r.fail("nested deeper than %d", maxDepth)
-		return nil
-	}
-	c := r.byte()
-	if r.err != nil {
-		return nil
-	}
-	if c == codeDescribed {
-		d := r.value(depth + 1)
-		return Described{d, r.value(depth + 1)}
-	}
-	return r.valueOf(c, depth)
-}
-
-// valueOf reads the data of a value whose constructor c was read.
-func (r *reader) valueOf(c byte, depth int) any {
-	switch c {
-	case codeNull:
-		return nil
-	case codeTrue:
-		return true
-	case codeFalse:
-		return false
-	case codeBoolean:
-		return r.boolByte()
-	case codeUbyte:
-		return r.byte()
-	case codeUshort:
-		return r.u16()
-	case codeUint:
-		return r.u32()
-	case codeSmallUint:
-		return uint32(r.byte())
-	case codeUint0:
-		return uint32(0)
-	case codeUlong:
-		return r.u64()
-	case codeSmallUlong:
-		return uint64(r.byte())
-	case codeUlong0:
-		return uint64(0)
-	case codeByte:
-		return int8(r.byte())
-	case codeShort:
-		return int16(r.u16())
-	case codeInt:
-		return int32(r.u32())
-	case codeSmallInt:
-		return int32(int8(r.byte()))
-	case codeLong:
-		return int64(r.u64())
-	case codeSmallLong:
-		return int64(int8(r.byte()))
-	case codeFloat:
-		return math.Float32frombits(r.u32())
-	case codeDouble:
-		return math.Float64frombits(r.u64())
-	case codeChar:
-		return Char(r.u32())
-	case codeTimestamp:
-		return Timestamp(r.u64())
-	case codeBinary8:
-		return r.take(int(r.byte()))
-	case codeBinary32:
-		return r.sized()
-	case codeString8:
-		return r.utf8(r.take(int(r.byte())))
-	case codeString32:
-		return r.utf8(r.sized())
-	case codeSymbol8:
-		return r.ascii(r.take(int(r.byte())))
-	case codeSymbol32:
-		return r.ascii(r.sized())
-	case codeArray8, codeArray32:
-		r.off--
-		return r.array(depth)
-	}
-	return r.wideOrCompound(c, depth)
-}
-
-func (r *reader) wideOrCompound(c byte, depth int) any {
-	switch c {
-	case codeDecimal32:
-		var d Decimal32
-		copy(d[:], r.take(len(d)))
-		return d
-	case codeDecimal64:
-		var d Decimal64
-		copy(d[:], r.take(len(d)))
-		return d
-	case codeDecimal128:
-		var d Decimal128
-		copy(d[:], r.take(len(d)))
-		return d
-	case codeUUID:
-		var u UUID
-		copy(u[:], r.take(len(u)))
-		return u
-	case codeList0, codeList8, codeList32:
-		n, end := r.compound(c)
-		l := make(List, 0, min(n, 64))
-		for i := 0; i < n && r.err == nil; i++ {
-			l = append(l, r.value(depth+1))
-		}
-		r.closeAt(end)
-		return l
-	case codeMap8, codeMap32:
-		r.off--
-		return r.mapValue(depth)
-	default:
-		r.off--
-		r.fail("unknown constructor 0x%02x", c)
-		return nil
-	}
-}
-
-func (r *reader) mapValue(depth int) Map {
-	n, end := r.mapHeader()
-	m := make(Map, 0, min(n/2, 64))
-	for i := 0; i < n/2 && r.err == nil; i++ {
-		k := r.value(depth + 1)
-		m = append(m, Pair{k, r.value(depth + 1)})
-	}
-	r.closeAt(end)
-	return m
-}
-
-// array reads an array with its constructor. Elements of zero width (null,
-// true, list0, ...) take no bytes, so their number is bounded by the length of
-// the whole input.
-func (r *reader) array(depth int) Array {
-	var a Array
-	if depth > maxDepth {
-		r.fail("nested deeper than %d", maxDepth)
-		return a
-	}
-	var size, n uint32
-	wide := r.byte() == codeArray32
-	if wide {
-		size = r.u32()
-	} else {
-		size = uint32(r.byte())
-	}
-	if r.err != nil || uint64(size) > uint64(r.left()) {
-		r.fail("array of size %d, %d bytes left", size, r.left())
-		return a
-	}
-	end := r.off + int(size)
-	if wide {
-		n = r.u32()
-	} else {
-		n = uint32(r.byte())
-	}
-	if r.peek() == codeDescribed {
-		r.off++
-		a.Desc = r.value(depth + 1)
-	}
-	a.Code = r.byte()
-	if r.err != nil || r.off > end {
-		r.fail("array ends before its constructor")
-		return a
-	}
-	if a.Code == codeDescribed || !knownCode(a.Code) {
-		r.fail("array of constructor 0x%02x", a.Code)
-		return a
-	}
-	limit := uint64(end - r.off)
-	if a.Code>>4 == 0x4 {
-		limit = uint64(max(0, max(len(r.buf), 64)-r.zero))
-		r.zero += int(min(uint64(n), limit))
-	}
-	if uint64(n) > limit {
-		r.fail("array of %d elements in %d bytes", n, end-r.off)
-		return a
-	}
-	a.Values = make([]any, 0, min(n, 64))
-	for i := uint32(0); i < n && r.err == nil; i++ {
-		a.Values = append(a.Values, r.element(a.Code, depth))
-	}
-	r.closeAt(end)
-	return a
-}
-
-// element reads one array element, whose constructor stands at the array's head.
-func (r *reader) element(code byte, depth int) any {
-	switch code {
-	case codeMap8, codeMap32:
-		n, end := r.compound(code)
-		if n%2 != 0 {
-			r.fail("map with %d elements: a key has no value", n)
-			return nil
-		}
-		m := make(Map, 0, min(n/2, 64))
-		for i := 0; i < n/2 && r.err == nil; i++ {
-			k := r.value(depth + 1)
-			m = append(m, Pair{k, r.value(depth + 1)})
-		}
-		r.closeAt(end)
-		return m
-	case codeArray8, codeArray32:
-		return r.nestedArray(code, depth)
-	default:
-		return r.valueOf(code, depth+1)
-	}
-}
-
-func (r *reader) nestedArray(code byte, depth int) any {
-	at := r.off
-	// An inner array has no constructor of its own: put one in front.
-	width := 1
-	size := 0
-	if code == codeArray32 {
-		width = 4
-		size = int(r.u32())
-	} else {
-		size = int(r.byte())
-	}
-	if r.err != nil || size > r.left() {
-		r.fail("array of size %d, %d bytes left", size, r.left())
-		return nil
-	}
-	inner := make([]byte, 0, 1+width+size)
-	inner = append(append(inner, code), r.buf[at:at+width+size]...)
-	ir := reader{buf: inner, field: r.field, zero: r.zero}
-	a := ir.array(depth + 1)
-	r.zero = ir.zero
-	if ir.err != nil {
-		r.fail("inner array: %v", ir.err)
-		return nil
-	}
-	r.take(size)
-	return a
-}
-
-// DecodeValue decodes one value and returns what is left of b. Byte slices in
-// it point into b.
-func DecodeValue(b []byte) (v any, rest []byte, err error) {
-	r := reader{buf: b}
-	v = r.value(0)
-	if r.err != nil {
-		return nil, nil, r.err
-	}
-	return v, b[r.off:], nil
 }

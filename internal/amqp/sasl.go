@@ -92,7 +92,7 @@ func (p *SASLMechanisms) Append(b []byte) []byte {
 // Append implements [Performative].
 func (p *SASLInit) Append(b []byte) []byte {
 	l := listOf(b, DescSASLInit)
-	l.symbol(p.Mechanism)
+	l.set(AppendSymbol(l.b, p.Mechanism))
 	l.binary(p.InitialResponse)
 	l.string(p.Hostname, p.Hostname != "")
 	return l.done()

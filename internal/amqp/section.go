@@ -40,8 +40,7 @@ func ScanSections(message []byte) (Sections, error) {
 			return s, nil
 		}
 		if d < DescHeader || d > DescFooter || d <= last {
-			r.off = at
-			r.fail("section %v after %v", d, last)
+			r.misplaced(at, d, last)
 			return s, r.err
 		}
 		last = d
@@ -67,44 +66,62 @@ func ScanSections(message []byte) (Sections, error) {
 	return s, nil
 }
 
+func (r *reader) misplaced(at int, d, last Descriptor) {
+	if last < DescHeader {
+		r.failAt(at, "%v is no message section", d)
+		return
+	}
+	r.failAt(at, "section %v after %v", d, last)
+}
+
 // MapValue finds the entry with a string or symbol key in an encoded section
 // that is a map, and returns its encoded value, nil when there is none. It
 // allocates nothing.
 func MapValue(section []byte, key string) (Raw, error) {
-	v, _, err := mapEntry(section, key)
-	return v, err
-}
-
-func mapEntry(section []byte, key string) (value Raw, entry Span, err error) {
 	if len(section) == 0 {
-		return nil, Span{}, nil
+		return nil, nil
 	}
 	r := reader{buf: section}
-	r.descriptor()
-	n, end := r.mapHeader()
-	for i := 0; i < n/2 && r.err == nil; i++ {
-		at := r.off
-		match := string(r.keyBytes()) == key
+	for left := r.openMap(); left > 0 && r.err == nil; left -= 2 {
+		match := r.keyIs(key)
 		v := r.raw()
 		if match && r.err == nil {
-			return v, Span{at, r.off}, nil
+			return v, nil
 		}
 	}
-	r.closeAt(end)
-	return nil, Span{}, r.err
+	return nil, r.closeMap()
 }
 
-// keyBytes reads a map key and returns the bytes of a string or symbol, nil
-// for any other type.
-func (r *reader) keyBytes() []byte {
+// openMap reads up to the first key of a map section and returns the number of
+// keys and values. It cuts what lies behind the map off.
+func (r *reader) openMap() int {
+	r.descriptor()
+	n, end := r.mapHeader()
+	r.buf = r.buf[:end]
+	return n
+}
+
+func (r *reader) closeMap() error {
+	r.closeAt(len(r.buf))
+	return r.err
+}
+
+// keyIs reads a map key and reports whether it is the string or symbol key.
+func (r *reader) keyIs(key string) bool {
 	switch r.peek() {
-	case codeString8, codeString32:
-		return r.variable(codeString8, codeString32, "a string")
-	case codeSymbol8, codeSymbol32:
-		return r.variable(codeSymbol8, codeSymbol32, "a symbol")
+	case codeString8, codeString32, codeSymbol8, codeSymbol32:
+		return string(r.textBytes()) == key
 	}
 	r.skip()
-	return nil
+	return false
+}
+
+// textBytes reads a string or symbol.
+func (r *reader) textBytes() []byte {
+	if c := r.peek(); c == codeSymbol8 || c == codeSymbol32 {
+		return r.variable(codeSymbol8, codeSymbol32, "a symbol")
+	}
+	return r.variable(codeString8, codeString32, "a string")
 }
 
 // Text returns the bytes of an encoded string or symbol, nil for anything else.
@@ -112,36 +129,44 @@ func (r Raw) Text() []byte {
 	rd := reader{buf: r}
 	switch rd.peek() {
 	case codeString8, codeString32, codeSymbol8, codeSymbol32:
-		b := rd.keyBytes()
-		if rd.err == nil && b == nil {
-			b = []byte{}
-		}
-		return b
+		return rd.textBytes()
 	}
 	return nil
 }
 
-// AppendWithoutEntry appends section, a map section, without the entry key.
-// Nothing is appended when no other entry is left.
+// AppendWithoutEntry appends section, a map section, without the entry key,
+// however often it occurs. Nothing is appended when no other entry is left.
 func AppendWithoutEntry(b, section []byte, key string) ([]byte, error) {
-	_, entry, err := mapEntry(section, key)
-	if err != nil || entry.Len() == 0 {
-		return append(b, section...), err
+	if len(section) == 0 {
+		return b, nil
 	}
 	r := reader{buf: section}
 	r.descriptor()
-	at := r.off
+	start := r.off
 	n, end := r.mapHeader()
-	if r.err != nil || n <= 2 {
-		return b, r.err
+	r.buf = r.buf[:end]
+	out := openCompound(append(b, section[:start]...), codeMap8)
+	from, kept := r.off, 0 // where the bytes to keep begin; keys and values kept
+	for left := n; left > 0 && r.err == nil; left -= 2 {
+		at := r.off
+		match := r.keyIs(key)
+		r.skip()
+		if match {
+			out, from = append(out, section[from:at]...), r.off
+		} else {
+			kept += 2
+		}
 	}
-	first := r.off
-	b = append(b, section[:at]...)
-	start := len(b)
-	b = openCompound(b, codeMap8)
-	b = append(b, section[first:entry.Start]...)
-	b = append(b, section[entry.End:end]...)
-	return closeCompound(b, start, n-2), nil
+	if err := r.closeMap(); err != nil {
+		return b, err
+	}
+	switch kept {
+	case n:
+		return append(b, section[:end]...), nil
+	case 0:
+		return b, nil
+	}
+	return closeCompound(append(out, section[from:end]...), len(b)+start, kept), nil
 }
 
 // PropertiesTo returns the to field of an encoded properties section, nil when
@@ -153,6 +178,7 @@ func PropertiesTo(section []byte) ([]byte, error) {
 	r := reader{buf: section}
 	r.descriptor()
 	f := openFields(&r)
+	r.buf = r.buf[:f.end]
 	for _, name := range [...]string{"properties.message-id", "properties.user-id"} {
 		if f.next(name) {
 			r.skip()
