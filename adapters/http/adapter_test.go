@@ -438,21 +438,36 @@ func TestCrossOriginUploads(t *testing.T) {
 }
 
 func TestSlowBody(t *testing.T) {
-	w := newWorld(t, http.Options{BodyTimeout: 20 * time.Millisecond}, adapters.Options{})
-	base, _ := serve(t, w.Adapter)
-	c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	fmt.Fprintf(c, "POST /telemetry HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: 10\r\n\r\nhalf", as(adaptertest.Device))
-	resp, err := nethttp.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != 408 || !resp.Close {
-		t.Errorf("got %d, close %v; want 408 and the connection closed", resp.StatusCode, resp.Close)
+	for _, tt := range []struct {
+		name, auth string
+		want       int
+	}{
+		{"of a device", as(adaptertest.Device), 408},
+		{"of nobody", basic("device-1@tenant-1", "wrong"), 401},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, http.Options{BodyTimeout: 20 * time.Millisecond}, adapters.Options{})
+			base, _ := serve(t, w.Adapter)
+			c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			fmt.Fprintf(c, "POST /telemetry HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: 10\r\n\r\nhalf", tt.auth)
+			in := bufio.NewReader(c)
+			resp, err := nethttp.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != tt.want || !resp.Close {
+				t.Errorf("got %d, close %v; want %d and the connection closed", resp.StatusCode, resp.Close, tt.want)
+			}
+			if _, err := in.ReadByte(); err == nil {
+				t.Error("the connection is still open")
+			}
+		})
 	}
 }
 

@@ -77,14 +77,19 @@ func (a *Adapter) body(w nethttp.ResponseWriter, r *nethttp.Request) ([]byte, er
 	if r.ContentLength == 0 {
 		return nil, nil
 	}
-	c := nethttp.NewResponseController(w)
-	c.SetReadDeadline(time.Now().Add(a.o.BodyTimeout)) // not supported only where there is no connection
+	a.limitReading(w) // anew: admission may have taken its time
 	b, err := read(nethttp.MaxBytesReader(w, r.Body, limit), r.ContentLength)
 	if err != nil {
 		return nil, bodyError(err, limit)
 	}
-	c.SetReadDeadline(time.Time{})
+	_ = nethttp.NewResponseController(w).SetReadDeadline(time.Time{})
 	return b, nil
+}
+
+// limitReading gives the client BodyTimeout from now on to send its body. It
+// is not supported only where there is no connection.
+func (a *Adapter) limitReading(w nethttp.ResponseWriter) {
+	_ = nethttp.NewResponseController(w).SetReadDeadline(time.Now().Add(a.o.BodyTimeout))
 }
 
 // read returns what src holds; n is its checked length, < 0 = unknown.

@@ -13,6 +13,10 @@ import (
 
 // ServeHTTP implements [nethttp.Handler].
 func (a *Adapter) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
+	if r.ContentLength != 0 {
+		// The server reads what a refused request leaves behind: not for ever.
+		a.limitReading(w)
+	}
 	if err := a.cors(w.Header(), r); err != nil {
 		a.fail(w, err)
 		return
