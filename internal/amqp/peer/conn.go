@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-iot/sluice/internal/amqp"
@@ -16,6 +17,9 @@ import (
 const (
 	// unsentStop is how much may wait to be written before reading stops.
 	unsentStop = 320 * 1024
+	// holdStop is how much of what a peer sent may wait for others before
+	// reading from it stops.
+	holdStop = 2 * 1024 * 1024
 	// stallTimeout closes a connection whose peer takes nothing for so long.
 	stallTimeout = 10 * time.Second
 	// handshakeTimeout bounds the time from accept to open.
@@ -70,7 +74,8 @@ type Conn struct {
 	dirty    bool // somebody owes a flush
 	flushing bool // somebody writes
 	closed   bool
-	drained  sync.Cond // unsent output shrank, or closed
+	drained  sync.Cond    // unsent output or the charge shrank, or closed
+	held     atomic.Int64 // see Hold
 
 	t        transport
 	h        Handler
@@ -88,6 +93,20 @@ func (c *Conn) Lock() { c.mu.Lock() }
 
 // Unlock unlocks it.
 func (c *Conn) Unlock() { c.mu.Unlock() }
+
+// Hold charges the connection with n bytes that its owner keeps for what the
+// peer sent, or takes the charge back when n is negative. Reading stops while
+// it is over holdStop. It needs no lock.
+func (c *Conn) Hold(n int) {
+	if was := c.held.Add(int64(n)) - int64(n); was > holdStop && was+int64(n) <= holdStop {
+		c.mu.Lock()
+		c.drained.Broadcast()
+		c.mu.Unlock()
+	}
+}
+
+// Held is what the connection is charged with, in bytes.
+func (c *Conn) Held() int { return int(c.held.Load()) }
 
 // Engine returns the engine; call its methods with the lock held.
 func (c *Conn) Engine() *Engine { return c.e }
@@ -218,7 +237,7 @@ func (c *Conn) read(ctx context.Context, b *Batch, fx *Effects) error {
 		if err != nil {
 			return err
 		}
-		if c.waitDrained(b) {
+		if c.waitDrained() {
 			return nil
 		}
 	}
@@ -258,13 +277,21 @@ func (c *Conn) handle(b *Batch, fx *Effects) {
 	fx.Reset()
 }
 
-// waitDrained stops reading while too much is unsent and reports whether the
-// connection is done.
-func (c *Conn) waitDrained(b *Batch) bool {
+// waitDrained stops reading while too much is unsent, or held for others, and
+// reports whether the connection is done.
+func (c *Conn) waitDrained() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.e.Unsent() > unsentStop && !c.closed && c.flushing {
 		c.drained.Wait()
+	}
+	if c.held.Load() > holdStop && !c.closed {
+		// A peer that waits for itself would wait for ever.
+		stalled := time.AfterFunc(stallTimeout, func() { c.Abort() })
+		for c.held.Load() > holdStop && !c.closed {
+			c.drained.Wait()
+		}
+		stalled.Stop()
 	}
 	return c.closed || c.e.Done()
 }
@@ -372,7 +399,13 @@ func (c *Conn) Close(err *amqp.Error) {
 }
 
 // Abort ends the connection at once without a word.
-func (c *Conn) Abort() { c.t.Close() }
+func (c *Conn) Abort() {
+	c.t.Close()
+	c.mu.Lock()
+	c.closed = true
+	c.drained.Broadcast()
+	c.mu.Unlock()
+}
 
 // flush writes what there is. If somebody writes already, he takes it along.
 func (c *Conn) flush(b *Batch) {

@@ -176,6 +176,15 @@ func (e *Engine) TakeOutput() []byte {
 	return b
 }
 
+// Unsettled is the number of deliveries that we sent and that are not settled,
+// counted from the oldest such one.
+func (e *Engine) Unsettled() (n int) {
+	for _, s := range e.local {
+		n += int(s.sent.n)
+	}
+	return n
+}
+
 // HasOutput reports whether TakeOutput would return anything.
 func (e *Engine) HasOutput() bool { return len(e.out) > 0 || len(e.dirty) > 0 }
 

@@ -1,0 +1,145 @@
+package forward
+
+import (
+	"time"
+
+	"github.com/sluice-iot/sluice/internal/amqp/peer"
+)
+
+// The credit of an address is plain arithmetic:
+//
+//	given   = what ready receivers take, as last seen
+//	granted = what active senders hold of it
+//	share   = given / active senders, at least 1
+//
+// An active sender is raised to its share when it has used half of it, out of
+// given - granted. So what is granted never exceeds what was given, and what a
+// receiver takes away again is all that can become surplus, apart from the one
+// delivery that every sender may always send.
+
+// used notes a delivery from s.
+func (a *address) used(s *sender, now time.Time) {
+	s.lastSend = now
+	if !s.active {
+		s.active = true
+		a.active++
+		a.granted += s.out
+		a.actives = append(a.actives, s)
+	}
+	if s.out > 0 {
+		s.out--
+		a.granted--
+	}
+}
+
+func (a *address) share() int {
+	return max(1, a.given/max(1, a.active))
+}
+
+// grant raises the credit of s if it is due and there is some. The connection
+// of s is locked.
+func (a *address) grant(b *peer.Batch, s *sender) {
+	if s.gone || a.kind != Anycast || len(a.receivers) == 0 || s.held > 0 || a.router.draining.Load() {
+		return
+	}
+	share := 1
+	if s.active {
+		share = a.share()
+	}
+	if s.out >= 1 && s.out >= (share+1)/2 {
+		return
+	}
+	n := min(share-s.out, a.given-a.granted)
+	if n < share-s.out && s.active && !s.waiting {
+		s.waiting = true
+		a.waiting = append(a.waiting, s)
+	}
+	if n = max(n, 1-s.out); n <= 0 {
+		return
+	}
+	s.out += n
+	if s.active {
+		a.granted += n
+	}
+	s.l.SetCredit(uint32(s.out))
+	b.Touch(s.c)
+}
+
+// serveWaiting grants to senders that found too little, in turn, while there
+// is some. No connection is locked.
+func (a *address) serveWaiting(b *peer.Batch) {
+	for n := len(a.waiting); n > 0 && a.given > a.granted; n-- {
+		s := a.waiting[0]
+		a.waiting = a.waiting[1:]
+		s.waiting = false
+		if s.gone || !s.active {
+			continue
+		}
+		s.c.Lock()
+		a.grant(b, s)
+		s.c.Unlock()
+	}
+	if len(a.waiting) == 0 {
+		a.waiting = nil
+	}
+}
+
+// rest lowers every sender that has been idle to a credit of one. The peer is
+// told by a flow that awaits no answer; what it sent before it hears of it is surplus.
+func (a *address) rest(b *peer.Batch, now time.Time) {
+	kept := a.actives[:0]
+	for _, s := range a.actives {
+		if !s.gone && now.Sub(s.lastSend) < idleTime {
+			kept = append(kept, s)
+			continue
+		}
+		a.deactivate(s)
+		if s.gone || s.out <= 1 || len(a.receivers) == 0 {
+			continue
+		}
+		s.out = 1
+		s.c.Lock()
+		s.l.SetCredit(1)
+		b.Touch(s.c)
+		s.c.Unlock()
+	}
+	clear(a.actives[len(kept):])
+	a.actives = kept
+}
+
+func (a *address) deactivate(s *sender) {
+	if s.active {
+		s.active = false
+		a.active--
+		a.granted -= s.out
+	}
+}
+
+// setAll gives every sender the same credit: one when the first receiver
+// comes, none when the last one leaves.
+func (a *address) setAll(b *peer.Batch, n int) {
+	for s := range a.senders {
+		a.deactivate(s)
+		s.out = n
+		s.c.Lock()
+		s.l.SetCredit(uint32(n))
+		b.Touch(s.c)
+		s.c.Unlock()
+	}
+	clear(a.actives)
+	a.actives = a.actives[:0]
+}
+
+// setGiven brings a receiver's credit up to date.
+func (a *address) setGiven(r *receiver, n int) {
+	if r.blocked || r.gone {
+		n = 0
+	}
+	a.given += n - r.credit
+	r.credit = n
+	if n > 0 {
+		a.ready.add(r)
+	} else {
+		a.ready.remove(r)
+	}
+}
