@@ -78,8 +78,9 @@ func newestKey(keys []StoredKey, now time.Time) *StoredKey {
 // Rotate makes a new key and signs with it from now on. Older keys verify for
 // overlap more and are then wiped; with an overlap shorter than the life time
 // of tokens the youngest tokens die early, with 0 at once. A second call on
-// the same UTC day returns the key of the first: a schedule may fire twice.
-func (s *Signer) Rotate(ctx context.Context, overlap time.Duration) (kid string, err error) {
+// the same UTC day of at returns the key of the first: a schedule may fire
+// twice. A zero at is now.
+func (s *Signer) Rotate(ctx context.Context, overlap time.Duration, at time.Time) (kid string, err error) {
 	if overlap < 0 {
 		return "", iot.Errorf(iot.ErrInvalid, "overlap is %s, want 0 or more", overlap)
 	}
@@ -90,7 +91,10 @@ func (s *Signer) Rotate(ctx context.Context, overlap time.Duration) (kid string,
 	if err != nil {
 		return "", fmt.Errorf("assertion: list keys: %w", err)
 	}
-	origin := "r" + now.Format("20060102")
+	if at.IsZero() {
+		at = now
+	}
+	origin := "r" + at.UTC().Format("20060102")
 	i := slices.IndexFunc(keys, func(k StoredKey) bool { return strings.HasPrefix(k.KID, origin+"-") })
 	if i >= 0 {
 		kid = keys[i].KID

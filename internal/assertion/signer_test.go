@@ -89,11 +89,11 @@ func TestRotate(t *testing.T) {
 	if _, err := v.Verify(old, c.Now()); err != nil {
 		t.Fatal(err)
 	}
-	kid, err := s.Rotate(t.Context(), time.Hour)
+	kid, err := s.Rotate(t.Context(), time.Hour, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := s.Rotate(t.Context(), time.Hour)
+	again, err := s.Rotate(t.Context(), time.Hour, time.Time{})
 	if err != nil || again != kid {
 		t.Errorf("the second rotation of the day gave %q, %v; want %q", again, err, kid)
 	}
@@ -116,7 +116,7 @@ func TestRotate(t *testing.T) {
 		t.Errorf("a token of a retired key: %v", err)
 	}
 	c.add(24 * time.Hour)
-	if _, err := s.Rotate(t.Context(), time.Hour); err != nil {
+	if _, err := s.Rotate(t.Context(), time.Hour, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	if k := store.keys[0]; len(k.Wrapped) != 0 {
@@ -171,7 +171,7 @@ func TestNewSignerRefuses(t *testing.T) {
 	if _, err := s.Sign(t.Context(), assertion.Subject{Tenant: "T"}); !errors.Is(err, iot.ErrInvalid) {
 		t.Errorf("no device: %v", err)
 	}
-	if _, err := s.Rotate(t.Context(), -1); !errors.Is(err, iot.ErrInvalid) {
+	if _, err := s.Rotate(t.Context(), -1, time.Time{}); !errors.Is(err, iot.ErrInvalid) {
 		t.Errorf("negative overlap: %v", err)
 	}
 }

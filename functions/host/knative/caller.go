@@ -1,0 +1,64 @@
+package knative
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/sluice-iot/sluice/events"
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// Kind is what part of an installation a caller is.
+type Kind string
+
+// The kinds of components (contract: configuration, section 3). Operator is a
+// schedule or a person, by whatever means the caller port knows them.
+const (
+	Adapter  Kind = "adapter"
+	Router   Kind = "router"
+	Function Kind = "function"
+	Operator Kind = "operator"
+)
+
+// Caller is who sent a request.
+type Caller struct {
+	Kind     Kind
+	Instance string
+}
+
+// CallerFunc finds out who sent a request. Errors wrap iot.ErrUnauthenticated.
+type CallerFunc func(*http.Request) (Caller, error)
+
+// CertificateCaller identifies a component by its client certificate, which
+// the listener must have verified against the installation's CA: CN is the
+// instance, OU the kind.
+func CertificateCaller(r *http.Request) (Caller, error) {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return Caller{}, iot.Errorf(iot.ErrUnauthenticated, "a client certificate of the installation's CA is required")
+	}
+	subject := r.TLS.VerifiedChains[0][0].Subject
+	for _, kind := range []Kind{Adapter, Router, Function} {
+		if slices.Contains(subject.OrganizationalUnit, string(kind)) && subject.CommonName != "" {
+			return Caller{Kind: kind, Instance: subject.CommonName}, nil
+		}
+	}
+	return Caller{}, iot.Errorf(iot.ErrUnauthenticated, "the client certificate names no component: want CN = instance, OU = adapter, router or function")
+}
+
+// allowed says which kinds may ask what. A type that is not here is reachable
+// by nobody from outside: assertion.sign and assertion.rotate are meant.
+var allowed = map[string][]Kind{
+	events.TypeAdmit:              {Adapter},
+	events.TypeTenantGet:          {Adapter, Router},
+	events.TypeRegistrationAssert: {Adapter, Router},
+	events.TypeCredentialsGet:     {Router},
+	events.TypeAssertionKeys:      {Adapter, Router, Function, Operator},
+}
+
+// permit returns iot.ErrForbidden unless the caller may ask typ.
+func (c Caller) permit(typ string) error {
+	if slices.Contains(allowed[typ], c.Kind) {
+		return nil
+	}
+	return iot.Errorf(iot.ErrForbidden, "a component of kind %s may not ask %.80q", c.Kind, typ)
+}
