@@ -24,11 +24,12 @@ var mayImport = []importRow{
 	{"internal/amqp/peer", []string{"internal/amqp"}, "the engine knows the wire format, not tenants or devices"},
 	{"internal/status", []string{"internal/iot"}, "one table from sentinel errors to protocols"},
 	{"internal/registry", []string{"internal/iot"}, "rules and the port, no backend"},
-	{"internal/*/*store", []string{"internal/iot", "internal/registry"}, "a backend knows its port and its driver"},
+	{"internal/*/*store", []string{"internal/iot", "internal/registry", "internal/assertion"}, "a backend knows its ports and its driver"},
 	{"internal/*/*test", []string{"internal/iot", "internal/registry"}, "a conformance suite knows its port"},
 	{"internal/assertion", []string{"internal/iot"}, "tokens carry domain words only"},
-	{"internal/auth", []string{"internal/iot"}, "identities are independent of who asks"},
-	{"internal/config", []string{"internal/iot"}, "the file is read before anything runs"},
+	{"internal/auth", []string{"internal/iot", "internal/config", "internal/config/strictyaml"}, "identities are a file, independent of who asks"},
+	{"internal/config/strictyaml", nil, "reading YAML knows nothing of what is read"},
+	{"internal/config", []string{"internal/iot", "internal/config/strictyaml"}, "the file is read before anything runs"},
 	{"internal/listen", []string{"internal/iot", "internal/config"}, "sockets and TLS for everyone"},
 	{"internal/observe", []string{"internal/iot"}, "health and metrics for everyone"},
 
@@ -37,9 +38,11 @@ var mayImport = []importRow{
 		"internal/auth", "internal/config", "internal/listen", "internal/observe", "events"}, "the router meets adapters on the wire and functions by the Invoker"},
 	{"adapters/...", []string{"adapters/...", "internal/iot", "internal/status", "internal/amqp", "internal/amqp/peer", "internal/assertion",
 		"internal/config", "internal/listen", "internal/observe", "events"}, "adapters meet the router on the wire and functions by the Invoker"},
+	{"functions/host/...", []string{"functions/...", "events", "events/http", "internal/iot", "internal/status", "internal/auth", "internal/config",
+		"internal/listen", "internal/observe"}, "a host turns what its platform delivers into calls of the functions"},
 	{"functions/...", []string{"functions/...", "internal/iot", "internal/status", "internal/registry", "internal/assertion",
 		"internal/auth", "internal/config", "internal/listen", "internal/observe", "events"}, "functions see the registry's port, never a backend"},
-	{"events/invoke/...", []string{"events", "internal/iot", "internal/status"}, "an invoker carries events and nothing else"},
+	{"events/invoke/...", []string{"events", "events/http", "internal/iot", "internal/status"}, "an invoker knows its transport and nothing else"},
 	{"events/...", []string{"events/...", "internal/iot", "internal/status"}, "events are words between our parts"},
 }
 

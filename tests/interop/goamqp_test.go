@@ -230,7 +230,10 @@ func (g *goPeer) receive() {
 	for {
 		msg, err := g.receiver.Receive(g.ctx, nil)
 		if err != nil {
-			return // closed by the test, or the link is gone: the next await tells
+			if g.ctx.Err() == nil {
+				g.fail(err)
+			}
+			return
 		}
 		e := messageOf(msg)
 		g.events <- e

@@ -110,13 +110,20 @@ func connectPeer(t *testing.T, kind, role string, o linkOptions) *peer {
 // await returns the next event, which must be of the given kind.
 func (p *peer) await(t *testing.T, kind string) event {
 	t.Helper()
+	e := p.next(t, kind)
+	if e.Event != kind {
+		t.Fatalf("%s says %q (%s: %s); expected %q", p.name, e.Event, e.Condition, e.Description, kind)
+	}
+	return e
+}
+
+// next returns the next event, which is expected to be of the given kind.
+func (p *peer) next(t *testing.T, kind string) event {
+	t.Helper()
 	select {
 	case e, ok := <-p.events:
 		if !ok {
 			t.Fatalf("%s ended; expected %q", p.name, kind)
-		}
-		if e.Event != kind {
-			t.Fatalf("%s says %q; expected %q: %+v", p.name, e.Event, kind, e)
 		}
 		return e
 	case <-time.After(patience):

@@ -132,10 +132,23 @@ func startChild(t *testing.T, name string, cmd *exec.Cmd, output io.Writer) *chi
 	t.Cleanup(func() {
 		c.kill()
 		if t.Failed() {
-			t.Logf("%s printed:\n%s%s", name, c.stdout, c.stderr)
+			t.Logf("%s printed:\n%s", name, shortened(c.stdout.String()+c.stderr.String()))
 		}
 	})
 	return c
+}
+
+// shortened cuts the lines that carry a message's body.
+func shortened(text string) string {
+	const most = 300
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if len(line) > most {
+			line = line[:most] + "...\n"
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }
 
 // kill ends the process without giving it a chance to say anything.

@@ -52,7 +52,7 @@ function run(options, lines) {
     say('closed', {condition: (error && error.condition) || '', description: (error && (error.description || error.message)) || ''});
     process.exit(closing ? 0 : 3);
   };
-  connection.on('connection_error', (c) => closed(c.connection.error));
+  connection.on('connection_error', (c) => closed(c.error || c.connection.error));
   connection.on('connection_close', () => closed());
   connection.on('disconnected', (c) => closed(c.error));
   for (const kind of ['sender', 'receiver', 'session']) {
@@ -78,7 +78,7 @@ function ready(link) {
 function sender(connection, options, modes) {
   const waiting = [];
   const sent = new Map();
-  const link = connection.open_sender(Object.assign({target: {address: options.address}, autosettle: true}, modes));
+  const link = connection.open_sender(Object.assign({target: {address: options.address}, autosettle: true, treat_modified_as_released: false}, modes));
 
   const flush = () => {
     while (waiting.length > 0 && link.sendable()) sendOne(waiting.shift());
@@ -110,7 +110,6 @@ function sender(connection, options, modes) {
   link.on('rejected', outcome('rejected', (s) => ({
     condition: String((s.error && s.error.condition) || ''), description: String((s.error && s.error.description) || ''),
   })));
-  // rhea reports a modified outcome as released where nobody listens for it.
   link.on('released', outcome('released', () => ({})));
   link.on('modified', outcome('modified', (s) => ({deliveryFailed: !!s.delivery_failed, undeliverableHere: !!s.undeliverable_here})));
   return (m) => {

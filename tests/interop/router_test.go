@@ -190,12 +190,9 @@ func TestWrongPasswordAndAddress(t *testing.T) {
 func connectRefused(t *testing.T, kind string, o linkOptions) event {
 	t.Helper()
 	p := connectPeer(t, kind, "recv", o)
-	select {
-	case e := <-p.events:
-		if e.Event == "closed" {
-			return e
-		}
-	case <-t.Context().Done():
+	e := p.next(t, "closed")
+	if e.Event == "ready" {
+		e = p.await(t, "closed")
 	}
-	return p.await(t, "closed")
+	return e
 }
