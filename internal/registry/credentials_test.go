@@ -170,3 +170,17 @@ func TestHashFunctions(t *testing.T) {
 		wantErr(t, err, want)
 	}
 }
+
+func TestCertificateLookup(t *testing.T) {
+	s := newService(t, registry.Options{})
+	addTenant(t, s, "T", `{}`)
+	addDevice(t, s, "T", "D", `{}`)
+	_, err := putSet(t, s, "D", `[{"type":"x509-cert","auth-id":"CN=d, O=o","secrets":[{}]},{"type":"x509-cert","auth-id":"my d","secrets":[{}]}]`)
+	must(t, err)
+	for _, authID := range []string{"CN=d,O=o", "cn=d,o=o", "CN=d , O=o", "my d"} {
+		snap, err := s.Read(t.Context(), registry.Query{Tenant: registry.TenantKey{ID: "T"}, Type: iot.X509Cert, AuthID: authID})
+		if err != nil || snap.Owner != "D" {
+			t.Errorf("%q: got %q, %v", authID, snap.Owner, err)
+		}
+	}
+}

@@ -153,10 +153,17 @@ func checkX509(c *iot.Credential) error {
 	if len(c.Secrets) != 1 {
 		return fmt.Errorf("secrets: has %d elements, an x509-cert credential has exactly one", len(c.Secrets))
 	}
-	if dn, err := CanonicalDN(c.AuthID); err == nil { // a text that is no DN is kept as it is
-		c.AuthID = dn
-	}
+	c.AuthID = canonicalOrSame(c.AuthID)
 	return nil
+}
+
+// canonicalOrSame is the form in which auth-ids of x509-cert are stored and
+// looked up: a text that is no DN, such as a template yields, stays as it is.
+func canonicalOrSame(authID string) string {
+	if dn, err := CanonicalDN(authID); err == nil {
+		return dn
+	}
+	return authID
 }
 
 // hasContent reports whether a secret proves something by itself.

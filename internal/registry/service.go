@@ -75,8 +75,9 @@ func New(store Store, o Options) (*Service, error) {
 // Passwords returns what hashes and verifies passwords here.
 func (s *Service) Passwords() *Passwords { return s.options.Passwords }
 
-// Read answers a [Query]; see [Store.Read]. A subject DN is brought into
-// canonical form first, and one that is no DN is iot.ErrInvalid.
+// Read answers a [Query]; see [Store.Read]. The tenant's subject DN is brought
+// into canonical form first, and one that is no DN is iot.ErrInvalid; so is
+// the auth-id of an x509-cert credential, where a text that is no DN stays.
 func (s *Service) Read(ctx context.Context, q Query) (Snapshot, error) {
 	if q.Tenant.ID == "" && q.Tenant.SubjectDN != "" {
 		dn, err := CanonicalDN(q.Tenant.SubjectDN)
@@ -84,6 +85,9 @@ func (s *Service) Read(ctx context.Context, q Query) (Snapshot, error) {
 			return Snapshot{}, iot.Errorf(iot.ErrInvalid, "subject-dn: %v", err)
 		}
 		q.Tenant.SubjectDN = dn
+	}
+	if q.Type == iot.X509Cert {
+		q.AuthID = canonicalOrSame(q.AuthID)
 	}
 	return s.store.Read(ctx, q)
 }

@@ -86,15 +86,20 @@ func (c *conn) each(ctx context.Context, text string, args []any, f func(*sql.Ro
 }
 
 // take waits for a connection of a pool.
-func take(ctx context.Context, pool chan *conn) (*conn, error) {
+func (s *Store) take(ctx context.Context, pool chan *conn) (*conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	select {
-	case c := <-pool:
-		return c, nil
+	case <-s.closing: // wins over a connection that is free
+		return nil, errClosed
 	default:
 	}
 	select {
 	case c := <-pool:
 		return c, nil
+	case <-s.closing:
+		return nil, errClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -103,10 +108,7 @@ func take(ctx context.Context, pool chan *conn) (*conn, error) {
 // read runs f on a reading connection. Once begun it is not interrupted: the
 // statements are short, and watching a context costs more than they do.
 func (s *Store) read(ctx context.Context, f func(context.Context, *conn) error) error {
-	if err := ctx.Err(); err != nil {
-		return translate(err)
-	}
-	c, err := take(ctx, s.readers)
+	c, err := s.take(ctx, s.readers)
 	if err != nil {
 		return translate(err)
 	}
@@ -118,10 +120,7 @@ func (s *Store) read(ctx context.Context, f func(context.Context, *conn) error) 
 // that goes away while it runs gets its result all the same, so that nobody
 // has to guess whether a change happened.
 func (s *Store) write(ctx context.Context, f func(context.Context, *conn) error) error {
-	if err := ctx.Err(); err != nil {
-		return translate(err)
-	}
-	c, err := take(ctx, s.writer)
+	c, err := s.take(ctx, s.writer)
 	if err != nil {
 		return translate(err)
 	}

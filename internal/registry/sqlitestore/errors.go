@@ -44,6 +44,7 @@ func (c *cause) Error() string   { return c.err.Error() }
 func (c *cause) Unwrap() []error { return []error{c.own, c.err} }
 
 var (
+	errClosed   = errors.New("the store is closed")
 	errNoTenant = iot.Errorf(iot.ErrNotFound, "tenant does not exist")
 	errNoDevice = iot.Errorf(iot.ErrNotFound, "device not found")
 	errVersion  = iot.Errorf(iot.ErrVersion, "resource version mismatch")

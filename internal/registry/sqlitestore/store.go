@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -34,6 +35,9 @@ type Store struct {
 	writer  chan *conn // the one writing connection
 	readers chan *conn // readers that nobody uses now
 	count   int        // of readers
+	opened  bool       // the writer exists
+	closing chan struct{}
+	once    sync.Once
 
 	pruned time.Time // when the feed was last shortened; owned by the writer's holder
 }
@@ -55,7 +59,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry store: %s: %w", path, err)
 	}
-	s := &Store{db: db, writer: make(chan *conn, 1), readers: make(chan *conn, o.Readers)}
+	s := &Store{db: db, writer: make(chan *conn, 1), readers: make(chan *conn, o.Readers), closing: make(chan struct{})}
 	if err := s.connect(ctx, o.Readers); err != nil {
 		return nil, fmt.Errorf("registry store: %s: %w", path, errors.Join(err, s.Close()))
 	}
@@ -107,6 +111,7 @@ func (s *Store) connect(ctx context.Context, readers int) error {
 		return err
 	}
 	s.writer <- w
+	s.opened = true
 	if err := w.migrate(ctx); err != nil {
 		return err
 	}
@@ -121,17 +126,18 @@ func (s *Store) connect(ctx context.Context, readers int) error {
 	return nil
 }
 
-// Close waits for calls in progress and closes the file. No method may be
-// called afterwards.
-func (s *Store) Close() error {
-	for range s.count {
-		(<-s.readers).close()
-	}
-	s.count = 0
-	select {
-	case w := <-s.writer:
-		w.close()
-	default: // never opened
-	}
-	return s.db.Close()
+// Close waits for calls in progress and closes the file. Later calls fail with
+// iot.ErrUnavailable. Closing again does nothing.
+func (s *Store) Close() (err error) {
+	s.once.Do(func() {
+		close(s.closing)
+		for range s.count {
+			(<-s.readers).close()
+		}
+		if s.opened {
+			(<-s.writer).close()
+		}
+		err = s.db.Close()
+	})
+	return err
 }

@@ -1,6 +1,7 @@
 package sqlitestore_test
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -70,6 +71,51 @@ func TestReopen(t *testing.T) {
 	snap, err := s.Read(t.Context(), registry.Query{Tenant: registry.TenantKey{ID: "T"}})
 	if err != nil || snap.Sequence != 2 {
 		t.Fatalf("got sequence %d, %v, want 2", snap.Sequence, err)
+	}
+}
+
+func TestClosed(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "registry.db"))
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Tenant(t.Context(), "T")
+	if !errors.Is(err, iot.ErrUnavailable) || !strings.Contains(err.Error(), "closed") {
+		t.Fatalf("got %v, want %v with the reason", err, iot.ErrUnavailable)
+	}
+	var own *iot.Error
+	if !errors.As(err, &own) || strings.Contains(own.Text, "closed") {
+		t.Fatalf("the text for callers is %+v", own)
+	}
+	if err := s.DeleteDevices(t.Context(), "T", time.Now()); !errors.Is(err, iot.ErrUnavailable) {
+		t.Fatalf("got %v, want %v", err, iot.ErrUnavailable)
+	}
+}
+
+// A driver error in the middle of a change undoes the change and says so.
+func TestDriverError(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "registry.db")
+	s := open(t, path)
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), `ALTER TABLE feed RENAME TO gone`); err != nil {
+		t.Fatal(err)
+	}
+	tenant := registry.TenantRecord{ID: "T", Version: "v", Created: time.Now()}
+	if err := s.CreateTenant(t.Context(), tenant); !errors.Is(err, iot.ErrUnavailable) {
+		t.Fatalf("got %v, want %v", err, iot.ErrUnavailable)
+	}
+	if _, err := s.Tenant(t.Context(), "T"); !errors.Is(err, iot.ErrNotFound) {
+		t.Fatalf("got %v, want %v: half of the change is there", err, iot.ErrNotFound)
+	}
+	if _, err := db.ExecContext(t.Context(), `ALTER TABLE gone RENAME TO feed`); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreateTenant(t.Context(), tenant); err != nil {
+		t.Fatal(err)
 	}
 }
 
