@@ -127,10 +127,16 @@ type answer struct {
 // call makes one request with Basic authentication.
 func call(t *testing.T, method, url, user, password, contentType string, body []byte) (answer, error) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return send(req, user, password, contentType, body)
+}
+
+func send(req *http.Request, user, password, contentType string, body []byte) (answer, error) {
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	req.ContentLength = int64(len(body))
 	req.SetBasicAuth(user, password)
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
@@ -147,20 +153,12 @@ func call(t *testing.T, method, url, user, password, contentType string, body []
 // upload sends telemetry at least once as the demo's device and returns the answer.
 func (in *installation) upload(t *testing.T, body string) (answer, error) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+in.device+"/telemetry", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+in.device+"/telemetry", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.SetBasicAuth(in.deviceUser, in.devicePassword)
-	req.Header.Set("Content-Type", "text/plain")
 	req.Header.Set("QoS-Level", "1")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header.Get("Retry-After"), string(text)}, err
+	return send(req, in.deviceUser, in.devicePassword, "text/plain", []byte(body))
 }
 
 // mustUpload expects that the upload reached an application.
