@@ -135,8 +135,9 @@ func call(t *testing.T, method, url, user, password, contentType string, body []
 }
 
 func send(req *http.Request, user, password, contentType string, body []byte) (answer, error) {
-	req.Body = io.NopCloser(bytes.NewReader(body))
-	req.ContentLength = int64(len(body))
+	if len(body) > 0 {
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	}
 	req.SetBasicAuth(user, password)
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
