@@ -1,5 +1,6 @@
 # The targets a change is made and checked with; `make help` lists them.
 
+SHELL     := bash
 GO        ?= go
 BIN       := bin/sluice
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
@@ -28,8 +29,8 @@ run: build ## everything in one process, with the demo tenant, data in ./data
 test: ## all that needs nothing but Go
 	$(GO) test ./...
 
-test-all: deps lint ## every test; what is missing is installed, nothing is skipped
-	SLUICE_TEST_ALL=1 $(GO) test -count=1 ./...
+test-all: deps lint ## every test: foreign peers are installed, a missing one is a failure, skips are listed
+	set -o pipefail; SLUICE_TEST_ALL=1 $(GO) test -json -count=1 ./... | $(GO) run ./tests/report
 	$(MAKE) race
 	cd tests/bench/peerbench && $(GO) vet ./...
 
