@@ -13,7 +13,7 @@ type Config struct {
 	// Data is the data folder. Load makes it absolute.
 	Data string `yaml:"data"`
 	// Insecure allows plain-text listeners on public addresses, plain secrets in
-	// the identities file and an unprotected management API.
+	// the identities file and devices that prove nothing.
 	Insecure   bool       `yaml:"insecure"`
 	Log        Log        `yaml:"log"`
 	Listeners  []Listener `yaml:"listeners"`
@@ -80,9 +80,10 @@ type HTTPAdapter struct {
 	IdleTimeout       time.Duration `yaml:"idle-timeout"` // of a connection between requests
 	Realm             string        `yaml:"realm"`        // in WWW-Authenticate
 	CORSAllowedOrigin string        `yaml:"cors-allowed-origin"`
-	// MaxConnections bounds open connections of all devices; 0 = no bound but the
-	// system's.
-	MaxConnections int `yaml:"max-connections"`
+	// AuthenticationRequired false lets devices name themselves; it needs insecure.
+	AuthenticationRequired bool `yaml:"authentication-required"`
+	// DefaultsEnabled adds the tenant's and the device's defaults to messages.
+	DefaultsEnabled bool `yaml:"defaults-enabled"`
 	// ConnectionsPerAddress bounds open connections per remote address.
 	ConnectionsPerAddress int `yaml:"connections-per-address"`
 	// Failed attempts a minute after which 429 is answered without asking anybody.
@@ -92,14 +93,13 @@ type HTTPAdapter struct {
 
 // Management is the registry's HTTP API (contract: registry, sections 1.2, 2.1, 5.3).
 type Management struct {
-	MaxPayloadSize         Size          `yaml:"max-payload-size"`
-	IdleTimeout            time.Duration `yaml:"idle-timeout"`
-	Realm                  string        `yaml:"realm"`
-	CORSAllowedOrigin      string        `yaml:"cors-allowed-origin"`
-	AuthenticationRequired bool          `yaml:"authentication-required"` // false needs insecure
-	TenantIDPattern        string        `yaml:"tenant-id-pattern"`
-	DeviceIDPattern        string        `yaml:"device-id-pattern"`
-	MaxBcryptCostFactor    int           `yaml:"max-bcrypt-cost-factor"`
+	MaxPayloadSize      Size          `yaml:"max-payload-size"`
+	IdleTimeout         time.Duration `yaml:"idle-timeout"`
+	Realm               string        `yaml:"realm"`
+	CORSAllowedOrigin   string        `yaml:"cors-allowed-origin"`
+	TenantIDPattern     string        `yaml:"tenant-id-pattern"`
+	DeviceIDPattern     string        `yaml:"device-id-pattern"`
+	MaxBcryptCostFactor int           `yaml:"max-bcrypt-cost-factor"`
 	// HashAlgorithmsAllowList names the hash functions that may be stored; empty = all.
 	HashAlgorithmsAllowList []string `yaml:"hash-algorithms-allow-list"`
 }

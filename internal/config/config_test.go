@@ -155,7 +155,7 @@ func TestErrors(t *testing.T) {
 		"zero timeout":     {"send-timeout: 0s", `send-timeout: too small`},
 		"size":             {"management: {max-payload-size: 1MB}", `"1MB" is not a size`},
 		"pattern":          {"management: {tenant-id-pattern: \"[\"}", `management.tenant-id-pattern: error parsing regexp`},
-		"unprotected":      {"management: {authentication-required: false}", `needs --insecure`},
+		"anonymous":        {"adapters: {http: {authentication-required: false}}", `devices without passwords need --insecure`},
 		"cost":             {"management: {max-bcrypt-cost-factor: 31}", `more than 20`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,7 +19,7 @@ var Mechanisms = []string{"PLAIN", "EXTERNAL"}
 const maxBcryptCost = 20
 
 func (l *Loaded) validate() error {
-	checks := []func() error{l.checkListeners, l.checkOwnTLS, l.checkWhole, l.checkURLs, l.checkRegistry, l.checkLimits, l.checkManagement}
+	checks := []func() error{l.checkListeners, l.checkOwnTLS, l.checkWhole, l.checkURLs, l.checkRegistry, l.checkLimits, l.checkManagement, l.checkAnonymous}
 	for _, check := range checks {
 		if err := check(); err != nil {
 			return err
@@ -197,7 +197,6 @@ func (l *Loaded) checkLimits() error {
 		{"send-timeout", int64(l.SendTimeout), 1},
 		{"adapters.http.max-payload-size", int64(http.MaxPayloadSize), 1},
 		{"adapters.http.idle-timeout", int64(http.IdleTimeout), 1},
-		{"adapters.http.max-connections", int64(http.MaxConnections), 0},
 		{"adapters.http.connections-per-address", int64(http.ConnectionsPerAddress), 1},
 		{"adapters.http.failed-attempts-per-auth-id", int64(http.FailedAttemptsPerAuthID), 1},
 		{"adapters.http.failed-attempts-per-address", int64(http.FailedAttemptsPerAddress), 1},
@@ -222,11 +221,16 @@ func (l *Loaded) checkManagement() error {
 	if m.MaxBcryptCostFactor > maxBcryptCost {
 		return l.errorf("management.max-bcrypt-cost-factor", "%d is more than %d", m.MaxBcryptCostFactor, maxBcryptCost)
 	}
-	if !m.AuthenticationRequired {
-		if !l.Insecure {
-			return l.errorf("management.authentication-required", "an unprotected management API needs --insecure or insecure: true")
-		}
-		l.Warnings = append(l.Warnings, "insecure: the management API asks for no password")
+	return nil
+}
+
+func (l *Loaded) checkAnonymous() error {
+	if l.Adapters.HTTP.AuthenticationRequired {
+		return nil
 	}
+	if !l.Insecure {
+		return l.errorf("adapters.http.authentication-required", "devices without passwords need --insecure or insecure: true")
+	}
+	l.Warnings = append(l.Warnings, "insecure: devices that use HTTP prove nothing")
 	return nil
 }
