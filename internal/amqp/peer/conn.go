@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -200,33 +202,30 @@ func (c *Conn) serve(ctx context.Context) (err error) {
 	stop := context.AfterFunc(ctx, func() { c.t.Close() })
 	defer stop()
 	b := &Batch{}
-	fx := &Effects{}
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v", v)
-			if c.onPanic != nil {
-				c.onPanic(v, debug.Stack())
-			}
+			c.tellPanic(v)
 		}
-		err = c.end(b, fx, err)
+		err = c.end(b, err)
 	}()
 	c.t.SetReadDeadline(time.Now().Add(handshakeTimeout))
 	c.mu.Lock()
 	b.Touch(c) // a client has something to say first
 	c.mu.Unlock()
 	b.Flush()
-	return c.read(ctx, b, fx)
+	return c.read(ctx, b)
 }
 
 // read takes batch after batch until the connection ends.
-func (c *Conn) read(ctx context.Context, b *Batch, fx *Effects) error {
+func (c *Conn) read(ctx context.Context, b *Batch) error {
 	var rest []byte
 	for {
 		buf, err := c.t.Read(rest)
 		if err != nil {
 			return err
 		}
-		n, err := c.batch(ctx, buf, b, fx)
+		n, err := c.batch(ctx, buf, b)
 		rest = rest[:0]
 		if n < len(buf) {
 			rest = append(rest, buf[n:]...)
@@ -244,7 +243,9 @@ func (c *Conn) read(ctx context.Context, b *Batch, fx *Effects) error {
 }
 
 // batch handles what one read brought and returns how much of it was used up.
-func (c *Conn) batch(ctx context.Context, buf []byte, b *Batch, fx *Effects) (n int, err error) {
+func (c *Conn) batch(ctx context.Context, buf []byte, b *Batch) (n int, err error) {
+	fx := effects.Get().(*Effects)
+	defer putEffects(fx)
 	for {
 		c.mu.Lock()
 		k, ierr := c.e.Input(buf[n:], time.Now(), fx)
@@ -258,7 +259,7 @@ func (c *Conn) batch(ctx context.Context, buf []byte, b *Batch, fx *Effects) (n 
 			c.handle(b, fx)
 		}
 		if auth {
-			c.authenticate(ctx, b)
+			ierr = c.authenticate(ctx, b)
 		}
 		if ierr != nil || !auth {
 			b.Flush()
@@ -270,8 +271,7 @@ func (c *Conn) batch(ctx context.Context, buf []byte, b *Batch, fx *Effects) (n 
 func (c *Conn) handle(b *Batch, fx *Effects) {
 	if !c.opened && fx.Events[0].Kind == EventOpen {
 		c.opened = true
-		c.t.SetReadDeadline(time.Time{})
-		c.schedule()
+		c.handshakeDone(b)
 	}
 	c.h.Handle(b, c, fx.Events)
 	fx.Reset()
@@ -282,7 +282,7 @@ func (c *Conn) handle(b *Batch, fx *Effects) {
 func (c *Conn) waitDrained() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.e.Unsent() > unsentStop && !c.closed && c.flushing {
+	for c.e.Choked() && !c.closed && c.flushing {
 		c.drained.Wait()
 	}
 	if c.held.Load() > holdStop && !c.closed {
@@ -296,8 +296,9 @@ func (c *Conn) waitDrained() bool {
 	return c.closed || c.e.Done()
 }
 
-// authenticate answers one SASL step, which may take time.
-func (c *Conn) authenticate(ctx context.Context, b *Batch) {
+// authenticate answers one SASL step, which may take time. It returns an error
+// when the dialogue failed.
+func (c *Conn) authenticate(ctx context.Context, b *Batch) error {
 	c.mu.Lock()
 	chosen, response, first := c.e.sasl.chosen, c.e.sasl.response, c.e.sasl.first
 	c.e.sasl.response = nil
@@ -315,39 +316,43 @@ func (c *Conn) authenticate(ctx context.Context, b *Batch) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case err == nil && challenge != nil && c.e.sasl.steps < maxSASLSteps:
-		c.e.sasl.steps++
-		c.e.Challenge(challenge)
-	case err == nil && challenge != nil:
-		c.e.Authenticated(&AuthError{amqp.SASLAuth})
-	default:
-		c.identity = identity
-		c.exchange = nil
-		c.e.Authenticated(err)
-	}
 	b.Touch(c)
+	if err == nil && challenge != nil {
+		if c.e.sasl.steps++; c.e.sasl.steps <= maxSASLSteps {
+			c.e.Challenge(challenge)
+			return nil
+		}
+		err = &AuthError{amqp.SASLAuth}
+	}
+	c.exchange = nil
+	if err == nil {
+		c.identity = identity
+	}
+	c.e.Authenticated(err)
+	return err
 }
 
 // end says what is left to say, tells the owner and closes the transport.
-func (c *Conn) end(b *Batch, fx *Effects, err error) error {
+func (c *Conn) end(b *Batch, err error) error {
+	fx := &Effects{}
 	c.mu.Lock()
-	fx.Reset()
 	c.e.Abandon(fx)
-	closeErr := c.e.CloseError()
+	if closeErr := c.e.CloseError(); closeErr != nil && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)) {
+		err = closeErr
+	}
 	c.closed = true
 	b.Touch(c)
 	c.drained.Broadcast()
 	c.mu.Unlock()
+	// A peer that reads slowly gets as long for our last words as it has for its own.
+	late := time.AfterFunc(closeTimeout, func() { c.t.Close() })
+	defer late.Stop()
 	b.Flush()
 	if c.opened {
 		c.lastWords(b, fx, err)
 	}
 	c.linger()
 	c.t.Close()
-	if closeErr != nil && err == nil {
-		err = closeErr
-	}
 	return err
 }
 
@@ -355,16 +360,34 @@ func (c *Conn) end(b *Batch, fx *Effects, err error) error {
 // the rest of the clean-up undone.
 func (c *Conn) lastWords(b *Batch, fx *Effects, err error) {
 	defer func() {
-		if v := recover(); v != nil && c.onPanic != nil {
-			c.onPanic(v, debug.Stack())
+		if v := recover(); v != nil {
+			c.tellPanic(v)
 		}
+		b.Flush()
 	}()
+	// Closed follows also when Handle panics: the owner frees things there.
+	defer c.h.Closed(b, c, err)
 	if len(fx.Events) > 0 {
 		c.h.Handle(b, c, fx.Events)
-		fx.Reset()
 	}
-	c.h.Closed(b, c, err)
-	b.Flush()
+}
+
+func (c *Conn) tellPanic(v any) {
+	if c.onPanic != nil {
+		c.onPanic(v, debug.Stack())
+	}
+}
+
+// writable tells the owner. It may run on any goroutine, so a panic must not
+// reach that.
+func (c *Conn) writable(b *Batch) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.tellPanic(v)
+			c.t.Close()
+		}
+	}()
+	c.h.Writable(b, c)
 }
 
 // linger lets the peer read our last words: closing a socket that has unread
@@ -374,6 +397,7 @@ func (c *Conn) linger() {
 	for c.flushing {
 		c.drained.Wait()
 	}
+	c.flushing = true // for good: nobody else writes any more
 	c.mu.Unlock()
 	c.t.CloseWrite()
 	c.t.SetReadDeadline(time.Now().Add(closeTimeout / 4))
@@ -387,15 +411,21 @@ func (c *Conn) linger() {
 }
 
 // Close closes the connection with an error, which may be nil, and does not
-// wait: Serve returns when the peer has answered or a second has passed.
+// wait: Serve returns when the peer has answered or a little more than a second
+// has passed.
 func (c *Conn) Close(err *amqp.Error) {
 	var b Batch
 	c.mu.Lock()
 	c.e.Close(err)
 	b.Touch(c)
+	wait := closeTimeout
+	if c.e.Done() {
+		wait = 0
+	}
+	c.drained.Broadcast()
 	c.mu.Unlock()
 	b.Flush()
-	c.t.SetReadDeadline(time.Now().Add(closeTimeout))
+	c.t.SetReadDeadline(time.Now().Add(wait))
 }
 
 // Abort ends the connection at once without a word.
@@ -432,7 +462,7 @@ func (c *Conn) flush(b *Batch) {
 		c.mu.Unlock()
 		putBuffer(out)
 		if resume {
-			c.h.Writable(b, c)
+			c.writable(b)
 		}
 		return
 	}
@@ -463,7 +493,7 @@ func (c *Conn) drainOutput(out []byte, n int) {
 			resume := c.e.Resume()
 			c.mu.Unlock()
 			if resume {
-				c.h.Writable(&b, c)
+				c.writable(&b)
 			}
 			b.Flush()
 			return
@@ -481,7 +511,7 @@ func (c *Conn) wrote(k int, b *Batch) {
 	resume := c.e.Resume()
 	c.mu.Unlock()
 	if resume {
-		c.h.Writable(b, c)
+		c.writable(b)
 		b.Flush()
 	}
 }
@@ -497,15 +527,21 @@ func (c *Conn) writeFailed(out []byte) {
 	c.mu.Unlock()
 }
 
-// schedule asks the wheel to look at the connection when time demands.
-func (c *Conn) schedule() {
-	if c.wheel == nil {
-		return
-	}
+// handshakeDone lifts the handshake's deadline and asks the wheel to look at the
+// connection when time demands.
+func (c *Conn) handshakeDone(b *Batch) {
+	c.t.SetReadDeadline(time.Time{})
 	c.mu.Lock()
-	next, _ := c.e.Tick(time.Now())
+	next, output := c.e.Tick(time.Now())
+	if output {
+		b.Touch(c)
+	}
+	closing := c.e.phase >= phaseClosing
 	c.mu.Unlock()
-	if !next.IsZero() {
+	if closing { // and its deadline may have been the one that was lifted
+		c.t.SetReadDeadline(time.Now().Add(closeTimeout))
+	}
+	if !next.IsZero() && c.wheel != nil {
 		c.wheel.add(c, next)
 	}
 }
@@ -521,6 +557,9 @@ func (c *Conn) tick(now time.Time, b *Batch) {
 	done := c.e.Done()
 	if output {
 		b.Touch(c)
+	}
+	if done {
+		c.drained.Broadcast()
 	}
 	c.mu.Unlock()
 	if done {

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -17,6 +18,10 @@ const (
 	defaultIncomingWindow = 2048 // transfer frames
 	defaultMaxMessageSize = 1 << 20
 
+	// maxPartials times MaxMessageSize is what deliveries that have not come
+	// whole may take on one connection.
+	maxPartials = 16
+
 	// maxSASLFrame is larger than the 512 bytes of the specification because
 	// OAuth tokens are.
 	maxSASLFrame = 16 * 1024
@@ -30,7 +35,7 @@ const (
 type Config struct {
 	ContainerID         string
 	Hostname            string        // client: the host it wants to reach
-	MaxFrameSize        uint32        // bytes, at least 512
+	MaxFrameSize        uint32        // bytes, 512 to 65536
 	ChannelMax          uint16        // highest channel number: sessions - 1
 	HandleMax           uint32        // highest link handle of a session
 	IncomingWindow      uint32        // transfer frames of a session
@@ -45,7 +50,7 @@ func (c Config) withDefaults() Config {
 	if c.MaxFrameSize == 0 {
 		c.MaxFrameSize = defaultMaxFrameSize
 	}
-	c.MaxFrameSize = max(c.MaxFrameSize, amqp.MinMaxFrameSize)
+	c.MaxFrameSize = min(max(c.MaxFrameSize, amqp.MinMaxFrameSize), bufferSize)
 	if c.ChannelMax == 0 {
 		c.ChannelMax = defaultChannelMax
 	}
@@ -86,6 +91,8 @@ type Engine struct {
 	out      []byte // encoded output not yet handed out
 	inFlight int    // bytes handed out and not yet written
 	refused  bool   // a Send found too much unsent
+	large    int    // the largest message among what is unsent
+	partial  int    // bytes of deliveries that have not come whole
 
 	remote   amqp.Open
 	maxFrame uint32 // largest frame the peer takes
@@ -105,8 +112,7 @@ type Engine struct {
 	closeSent bool
 	closeErr  *amqp.Error // what the peer's or our close said
 	lastIn    time.Time
-	lastOut   time.Time
-	wrote     bool
+	lastBeat  time.Time
 }
 
 // NewServer returns the engine of an accepted connection. mechanisms are
@@ -154,15 +160,16 @@ func (e *Engine) write(f func(b []byte) []byte) {
 		e.out = getBuffer()
 	}
 	e.out = f(e.out)
-	e.wrote = true
 }
 
 func (e *Engine) writeFrame(t amqp.FrameType, channel uint16, p amqp.Performative) {
+	if e.closeSent {
+		return // nothing may follow a close
+	}
 	if e.out == nil {
 		e.out = getBuffer()
 	}
 	e.out = amqp.AppendFrame(e.out, t, channel, p)
-	e.wrote = true
 }
 
 // TakeOutput returns what is to be written, completed by the dispositions and
@@ -189,10 +196,21 @@ func (e *Engine) Unsettled() (n int) {
 func (e *Engine) HasOutput() bool { return len(e.out) > 0 || len(e.dirty) > 0 }
 
 // Wrote tells that n bytes of what TakeOutput gave have left.
-func (e *Engine) Wrote(n int) { e.inFlight -= n }
+func (e *Engine) Wrote(n int) {
+	if e.inFlight -= n; e.Unsent() == 0 {
+		e.large = 0
+	}
+}
 
 // Unsent is the number of bytes that wait to be written.
 func (e *Engine) Unsent() int { return len(e.out) + e.inFlight }
+
+// Choked reports whether so much output waits that no more input should be
+// taken: more than sends may leave behind, so that two peers who both send do not
+// both stop listening.
+func (e *Engine) Choked() bool {
+	return e.Unsent() > unsentStop+e.large && e.phase < phaseClosing
+}
 
 // Resume reports once that sends which were refused for too much unsent
 // output may be tried again.
@@ -229,6 +247,8 @@ func (e *Engine) Input(b []byte, now time.Time, fx *Effects) (n int, err error) 
 		}
 		n += k
 	}
+	// They point into b, which is not to be kept.
+	e.transfer, e.disposition, e.flow = amqp.Transfer{}, amqp.Disposition{}, amqp.Flow{}
 	return n, nil
 }
 
@@ -301,7 +321,11 @@ func (e *Engine) header(b []byte) (int, error) {
 
 func (e *Engine) badHeader(b []byte) error {
 	if e.server {
-		e.write(func(b []byte) []byte { return append(b, amqp.HeaderSASL...) })
+		want := amqp.HeaderSASL
+		if e.phase == phaseAMQPHeader {
+			want = amqp.HeaderAMQP
+		}
+		e.write(func(b []byte) []byte { return append(b, want...) })
 	}
 	return &amqp.FrameError{Reason: fmt.Sprintf("protocol header %.8q, SASL or AMQP 1.0 expected", b)}
 }
@@ -335,7 +359,8 @@ func (e *Engine) step(f amqp.Frame, fx *Effects) error {
 	case amqp.DescFlow:
 		return e.onFlow(f, fx)
 	}
-	p, _, err := amqp.DecodePerformative(f.Body)
+	// What follows is rare and some of it is kept, so it gets bytes of its own.
+	p, _, err := amqp.DecodePerformative(bytes.Clone(f.Body))
 	if err != nil {
 		return err
 	}
@@ -364,7 +389,7 @@ func (e *Engine) onOpen(p *amqp.Open, fx *Effects) error {
 		return &amqp.Error{Condition: amqp.CondInvalidField, Description: fmt.Sprintf(
 			"open.max-frame-size %d, at least %d expected", p.MaxFrameSize, amqp.MinMaxFrameSize)}
 	}
-	e.remote = *p
+	e.remote, e.lastBeat = *p, e.lastIn
 	// Frames longer than a write buffer bring nothing, so ours stay below 64 KiB.
 	e.maxFrame = min(p.MaxFrameSize, 64*1024)
 	e.idle = time.Duration(p.IdleTimeout) * time.Millisecond
@@ -394,9 +419,14 @@ func (e *Engine) writeOpen() {
 }
 
 // Close writes a close with the error, which may be nil, and what is pending
-// before it. Only the peer's close is awaited afterwards.
+// before it. Only the peer's close is awaited afterwards; before the opens there
+// is nobody to tell, and the engine is Done.
 func (e *Engine) Close(err *amqp.Error) {
-	if e.closeSent || e.phase < phaseOpen {
+	if e.closeSent || e.phase == phaseClosed {
+		return
+	}
+	if e.phase < phaseOpen {
+		e.phase, e.closeErr = phaseClosed, err
 		return
 	}
 	e.finish()
@@ -424,19 +454,20 @@ func (e *Engine) onClose(p *amqp.Close, fx *Effects) error {
 func (e *Engine) Abandon(fx *Effects) {
 	e.phase = phaseClosed
 	for _, s := range e.local {
+		s.ended = true
 		s.drop(nil, fx)
 	}
+	clear(e.local)
+	clear(e.sessions)
+	e.last = nil
 }
 
-// Tick does what time demands: a heartbeat when the peer would otherwise miss
-// one, and the end of a connection whose peer is silent. It returns when it
-// wants to be called again, zero for never, and whether output is waiting.
+// Tick does what time demands: a heartbeat in time for the peer's limit, and
+// the end of a connection whose peer is silent. It returns when it wants to be
+// called again, zero for never, and whether output is waiting.
 func (e *Engine) Tick(now time.Time) (next time.Time, output bool) {
 	if e.phase == phaseClosed {
 		return time.Time{}, false
-	}
-	if e.wrote {
-		e.wrote, e.lastOut = false, now
 	}
 	if limit := 2 * e.cfg.IdleTimeout; limit > 0 && e.phase >= phaseOpen {
 		if now.Sub(e.lastIn) >= limit {
@@ -448,12 +479,18 @@ func (e *Engine) Tick(now time.Time) (next time.Time, output bool) {
 		next = e.lastIn.Add(limit)
 	}
 	if e.idle > 0 && e.phase == phaseReady {
-		// Half of what the peer allows leaves room for a slow network.
-		if beat := e.lastOut.Add(e.idle / 2); !beat.After(now) {
-			e.write(amqp.AppendHeartbeat)
-			e.wrote, e.lastOut, output = false, now, true
+		// Half of what the peer allows leaves room for a slow network. A beat also
+		// goes out on a busy connection: eight bytes are cheaper than a look at the
+		// clock whenever something is written.
+		every := e.idle / 2
+		if e.idle < 4*time.Second {
+			every = e.idle / 4
 		}
-		if beat := e.lastOut.Add(e.idle / 2); next.IsZero() || beat.Before(next) {
+		if !e.lastBeat.Add(every).After(now) {
+			e.write(amqp.AppendHeartbeat)
+			e.lastBeat, output = now, true
+		}
+		if beat := e.lastBeat.Add(every); next.IsZero() || beat.Before(next) {
 			next = beat
 		}
 	}

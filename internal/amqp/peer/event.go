@@ -1,6 +1,10 @@
 package peer
 
-import "github.com/sluice-iot/sluice/internal/amqp"
+import (
+	"sync"
+
+	"github.com/sluice-iot/sluice/internal/amqp"
+)
 
 // EventKind says what happened.
 type EventKind uint8
@@ -63,6 +67,15 @@ type Event struct {
 
 // Effects collects the events of one Input. It is reused.
 type Effects struct{ Events []Event }
+
+// A connection borrows its Effects for each batch, so that an idle one holds none.
+var effects = sync.Pool{New: func() any { return &Effects{} }}
+
+func putEffects(fx *Effects) {
+	if fx.Reset(); cap(fx.Events) <= 4096 {
+		effects.Put(fx)
+	}
+}
 
 func (fx *Effects) add(ev Event) { fx.Events = append(fx.Events, ev) }
 

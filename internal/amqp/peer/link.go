@@ -19,12 +19,14 @@ type Link struct {
 	state         linkState
 	sndMode       amqp.SenderSettleMode
 	rcvMode       amqp.ReceiverSettleMode
-	maxMessage    uint64 // as receiver: what we take; as sender: what the peer takes; 0 = no limit
-	attach        *amqp.Attach
+	maxMessage    uint64       // as receiver: what we take; as sender: what the peer takes; 0 = no limit
+	attach        *amqp.Attach // the peer's, until the owner has answered it
+	unanswered    bool         // we detached before the peer's attach came
 	flowDue       bool
 	drain         bool
 	deliveryCount uint32
 	credit        uint32
+	unsettled     int // deliveries of the link in the session's rings
 
 	// Receiver: the farthest delivery-count that any flow of ours allowed. A
 	// sender may use what it was once given, also after a flow that took it back.
@@ -97,8 +99,13 @@ func (e *Engine) onAttach(channel uint16, p *amqp.Attach, fx *Effects) error {
 		return nil
 	}
 	if l := s.names[linkName{p.Name, !p.Role}]; l != nil {
-		if l.state == linkAwaiting {
+		switch {
+		case l.state == linkAwaiting:
 			l.answered(p, fx)
+			return nil
+		case l.unanswered:
+			l.unanswered = false // we gave up on it; the peer's detach follows
+			l.setRemote(p)
 			return nil
 		}
 		s.endWith(&amqp.Error{Condition: amqp.CondIllegalState, Description: fmt.Sprintf("link %.64q is attached", p.Name)}, fx)
@@ -110,6 +117,7 @@ func (e *Engine) onAttach(channel uint16, p *amqp.Attach, fx *Effects) error {
 		return nil
 	}
 	l.setRemote(p)
+	l.attach = p
 	l.sndMode, l.rcvMode = p.SenderSettleMode, p.ReceiverSettleMode
 	fx.add(Event{Kind: EventAttach, Session: s, Link: l, Attach: p})
 	return nil
@@ -150,7 +158,6 @@ func (s *Session) free(l *Link) {
 
 func (l *Link) setRemote(p *amqp.Attach) {
 	l.remoteHandle = p.Handle
-	l.attach = p
 	l.s.links[p.Handle] = l
 	if l.role == amqp.RoleReceiver {
 		l.deliveryCount = p.InitialDeliveryCount
@@ -185,9 +192,10 @@ type Attachment struct {
 }
 
 // Attach attaches a link on a session that the peer has answered or not yet;
-// EventAttached follows. It returns nil when the peer allows no more links.
+// EventAttached follows. It returns nil when the peer allows no more links, when
+// the name is in use, and when session or connection are ending.
 func (s *Session) Attach(a Attachment) *Link {
-	if s.ended || s.names[linkName{a.Name, a.Role}] != nil {
+	if s.ended || s.e.phase != phaseReady || s.names[linkName{a.Name, a.Role}] != nil {
 		return nil
 	}
 	l := s.newLink(a.Name, a.Role)
@@ -259,24 +267,18 @@ func (l *Link) Refuse(err *amqp.Error) {
 	l.Detach(err)
 }
 
-// Detach closes the link with an error, which may be nil. Its unsettled
-// deliveries are forgotten; see [Link.Unsettled].
-func (l *Link) Detach(err *amqp.Error) {
-	if !l.attached() {
-		return
-	}
-	l.s.flush()
-	l.s.e.writeFrame(amqp.FrameAMQP, l.s.channel, &amqp.Detach{Handle: l.handle, Closed: true, Error: err})
-	l.state = linkDetached
-	l.forget(nil)
-}
+// Detach closes the link with an error, which may be nil; it may do so before the
+// peer has answered our attach. Its unsettled deliveries are forgotten without a
+// word: [Link.DetachLost] tells of them.
+func (l *Link) Detach(err *amqp.Error) { l.DetachLost(err, nil) }
 
 // DetachLost is Detach for a sending link whose owner wants to hear of the
 // deliveries that were not settled: each is an EventLost in fx.
 func (l *Link) DetachLost(err *amqp.Error, fx *Effects) {
-	if !l.attached() {
+	if !l.attached() && (l.state != linkAwaiting || l.s.ended) {
 		return
 	}
+	l.unanswered = l.state == linkAwaiting
 	l.s.flush()
 	l.s.e.writeFrame(amqp.FrameAMQP, l.s.channel, &amqp.Detach{Handle: l.handle, Closed: true, Error: err})
 	l.state = linkDetached
@@ -285,7 +287,7 @@ func (l *Link) DetachLost(err *amqp.Error, fx *Effects) {
 
 // forget settles what the link has unsettled.
 func (l *Link) forget(fx *Effects) {
-	l.partial = nil
+	l.dropPartial()
 	l.s.dropBacklog(l)
 	if l.role == amqp.RoleReceiver {
 		l.s.received.removeLink(l, nil)
@@ -327,6 +329,7 @@ func (e *Engine) onDetach(channel uint16, p *amqp.Detach, fx *Effects) error {
 	}
 	s.flush()
 	l.gone(p.Error, p.Closed, fx)
+	s.resume(fx)
 	s.e.writeFrame(amqp.FrameAMQP, s.channel, &amqp.Detach{Handle: l.handle, Closed: p.Closed})
 	s.free(l)
 	return nil
@@ -367,11 +370,12 @@ func (l *Link) senderFlow(p *amqp.Flow, fx *Effects) {
 // receiverFlow follows a sender that advanced its delivery-count without
 // sending, as it does when drained.
 func (l *Link) receiverFlow(p *amqp.Flow) {
-	skipped := p.DeliveryCount - l.deliveryCount
-	if skipped == 0 || skipped > 1<<31 {
+	// It cannot use up more than it was given.
+	skipped := min(p.DeliveryCount-l.deliveryCount, l.limit-l.deliveryCount)
+	if int32(p.DeliveryCount-l.deliveryCount) <= 0 {
 		return
 	}
-	l.deliveryCount = p.DeliveryCount
+	l.deliveryCount += skipped
 	l.credit -= min(l.credit, skipped)
 	if l.drain && l.credit == 0 {
 		l.drain = false

@@ -95,11 +95,11 @@ func (e *Engine) saslFrame(f amqp.Frame) error {
 			return nil
 		}
 	case *amqp.SASLMechanisms:
-		if !e.server {
+		if !e.server && e.sasl.chosen == "" {
 			return e.saslChoose(p)
 		}
 	case *amqp.SASLOutcome:
-		if !e.server {
+		if !e.server && e.sasl.chosen != "" {
 			return e.saslOutcome(p)
 		}
 	}
@@ -152,6 +152,7 @@ func (e *Engine) saslChoose(p *amqp.SASLMechanisms) error {
 	if !slices.Contains(p.Mechanisms, e.sasl.login.Mechanism) {
 		return fmt.Errorf("peer offers SASL %v, not %s: %w", p.Mechanisms, e.sasl.login.Mechanism, &AuthError{amqp.SASLAuth})
 	}
+	e.sasl.chosen = e.sasl.login.Mechanism
 	e.writeFrame(amqp.FrameSASL, 0, &amqp.SASLInit{
 		Mechanism:       e.sasl.login.Mechanism,
 		InitialResponse: e.sasl.login.InitialResponse,

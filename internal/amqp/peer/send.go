@@ -67,6 +67,7 @@ func (l *Link) Send(o *Outgoing) SendResult {
 		return r
 	}
 	s := l.s
+	s.e.large = max(s.e.large, size)
 	id := s.nextDeliveryID
 	s.nextDeliveryID++
 	l.credit--
@@ -79,8 +80,7 @@ func (l *Link) Send(o *Outgoing) SendResult {
 		settled = false
 	}
 	if !settled {
-		slot := s.sent.add(id)
-		slot.link, slot.token = l, o.Token
+		s.sent.add(id, l, o.Token)
 	}
 	s.writeTransfer(l, id, o, settled, size)
 	return Sent
@@ -136,7 +136,6 @@ func (s *Session) writeTransfer(l *Link, id uint32, o *Outgoing, settled bool, s
 func (s *Session) countTransfer() {
 	s.nextOutgoingID++
 	s.remoteWindow--
-	s.e.wrote = true
 }
 
 // writeRest writes the following frames of a delivery as far as the window
@@ -237,11 +236,18 @@ func (s *Session) hold(p *pendingState, role amqp.Role, id uint32, state amqp.Ra
 	s.markDirty()
 }
 
+// dispositionRoom is the most that frame header and disposition take around the state.
+const dispositionRoom = 8 + 3 + 9 + 1 + 5 + 5 + 1 + 1
+
 func (s *Session) flushState(p *pendingState, role amqp.Role) {
 	if !p.active {
 		return
 	}
 	p.active = false
+	if len(p.state) > int(s.e.maxFrame)-dispositionRoom {
+		// The peer takes no frame that long: the kind of outcome has to do.
+		p.state = append(p.state[:0], 0x00, 0x53, byte(amqp.Raw(p.state).StateKind()), 0x45)
+	}
 	s.e.disposition = amqp.Disposition{Role: role, First: p.first, Last: p.last, Settled: p.settled, State: p.state}
 	s.e.writeFrame(amqp.FrameAMQP, s.channel, &s.e.disposition)
 }
@@ -259,36 +265,63 @@ func (e *Engine) onDisposition(f amqp.Frame, fx *Effects) error {
 	if int32(p.Last-p.First) < 0 {
 		return &amqp.Error{Condition: amqp.CondInvalidField, Description: fmt.Sprintf("disposition.last %d is before first %d", p.Last, p.First)}
 	}
-	r, kind := &s.sent, EventOutcome
+	r := &s.sent
 	if p.Role == amqp.RoleSender {
-		r, kind = &s.received, EventSenderState
+		r = &s.received
 	}
-	first, last := p.First, p.Last
-	// A range may name ids that are settled; what lies outside of the ring is.
-	if r.n == 0 {
+	if r.empty() {
 		return nil
 	}
+	full := !s.sent.room(s.nextDeliveryID)
+	if len(r.old) > 0 {
+		for _, id := range r.oldIn(p.First, p.Last) {
+			s.hear(r, id, p, fx)
+		}
+	}
+	// A range may name ids that are settled; what lies outside of the ring is.
+	first, last := p.First, p.Last
 	if int32(first-r.base) < 0 {
 		first = r.base
 	}
 	if end := r.base + r.n - 1; int32(last-end) > 0 {
 		last = end
 	}
-	full := !r.room(s.nextDeliveryID)
 	for id := first; int32(last-id) >= 0; id++ {
-		slot := r.get(id)
-		if slot == nil {
-			continue
-		}
-		fx.add(Event{Kind: kind, Session: s, Link: slot.link, ID: id, Token: slot.token, State: p.State, Settled: p.Settled})
-		if p.Settled {
-			r.remove(id)
-		}
+		s.hear(r, id, p, fx)
 	}
-	if full && p.Role == amqp.RoleReceiver {
+	if full {
 		s.resume(fx)
 	}
 	return nil
+}
+
+// hear makes an event of the peer's word on one delivery. Of words that do not
+// settle only the first outcome counts: a range is a few bytes, however many
+// deliveries it names, and a peer could repeat it for ever.
+func (s *Session) hear(r *ring, id uint32, p *amqp.Disposition, fx *Effects) {
+	slot := r.get(id)
+	if slot == nil {
+		return
+	}
+	if !p.Settled {
+		if slot.state&slotHeard != 0 || !p.State.Terminal() {
+			return
+		}
+		slot.state |= slotHeard
+	}
+	l := slot.link
+	ev := Event{Kind: EventOutcome, Session: s, Link: l, ID: id, Token: slot.token, State: p.State, Settled: p.Settled}
+	if p.Settled {
+		r.remove(id)
+	}
+	if r == &s.received {
+		ev.Kind = EventSenderState
+		if d := l.partial; d != nil && d.id == id {
+			d.settled = d.settled || p.Settled
+			return // the owner has not seen it yet
+		}
+	}
+	fx.add(ev)
 }
 
 // onTransfer takes one frame of a delivery.
@@ -307,7 +340,7 @@ func (e *Engine) onTransfer(f amqp.Frame, fx *Effects) error {
 	}
 	s.window--
 	s.nextIncomingID++
-	if s.window < e.cfg.IncomingWindow/2 {
+	if s.window <= e.cfg.IncomingWindow/2 {
 		s.flowDue = true
 		s.markDirty()
 	}
@@ -355,7 +388,7 @@ func (l *Link) onTransfer(p *amqp.Transfer, payload []byte, fx *Effects) *amqp.E
 		return &amqp.Error{Condition: amqp.CondNotAllowed, Description: fmt.Sprintf("transfer of delivery %d before %d is complete", p.DeliveryID, d.id)}
 	}
 	if p.Aborted {
-		l.partial = nil // it counts as settled and used its credit
+		l.dropPartial() // it counts as settled and used its credit
 		l.s.received.remove(d.id)
 		return nil
 	}
@@ -364,14 +397,19 @@ func (l *Link) onTransfer(p *amqp.Transfer, payload []byte, fx *Effects) *amqp.E
 		d.state = append(d.state[:0], p.State...)
 	}
 	if l.maxMessage > 0 && uint64(len(d.payload)+len(payload)) > l.maxMessage {
-		l.partial = nil
 		return l.tooLarge()
 	}
+	e := l.s.e
+	if most := maxPartials * e.cfg.MaxMessageSize; uint64(e.partial+len(payload)) > most {
+		return &amqp.Error{Condition: amqp.CondResourceLimitExceeded, Description: fmt.Sprintf(
+			"deliveries of which frames are missing hold %d bytes on this connection, at most %d are kept", e.partial, most)}
+	}
 	d.payload = append(d.payload, payload...)
+	e.partial += len(payload)
 	if p.More {
 		return nil
 	}
-	l.partial = nil
+	l.dropPartial()
 	if d.settled || l.sndMode == amqp.SenderSettled {
 		d.settled = true
 		l.s.received.remove(d.id)
@@ -379,6 +417,14 @@ func (l *Link) onTransfer(p *amqp.Transfer, payload []byte, fx *Effects) *amqp.E
 	fx.add(Event{Kind: EventDelivery, Session: l.s, Link: l, ID: d.id, Tag: d.tag, Format: d.format,
 		Settled: d.settled, State: d.state, Payload: d.payload})
 	return nil
+}
+
+// dropPartial forgets a delivery of which more frames were to come.
+func (l *Link) dropPartial() {
+	if l.partial != nil {
+		l.s.e.partial -= len(l.partial.payload)
+		l.partial = nil
+	}
 }
 
 func (l *Link) tooLarge() *amqp.Error {
@@ -390,7 +436,7 @@ func (l *Link) begin(p *amqp.Transfer) *amqp.Error {
 	if !p.HasDeliveryID {
 		return &amqp.Error{Condition: amqp.CondInvalidField, Description: "first transfer of a delivery has no delivery-id"}
 	}
-	if l.deliveryCount == l.limit {
+	if int32(l.limit-l.deliveryCount) <= 0 {
 		return &amqp.Error{Condition: amqp.CondTransferLimitExceeded, Description: "transfer without link credit"}
 	}
 	l.deliveryCount++
@@ -422,8 +468,8 @@ func (l *Link) deliver(ev Event, fx *Effects) *amqp.Error {
 func (l *Link) track(id uint32) *amqp.Error {
 	if !l.s.received.room(id) {
 		return &amqp.Error{Condition: amqp.CondNotAllowed, Description: fmt.Sprintf(
-			"delivery-id %d: ids grow by one, and at most %d lie between the oldest unsettled and the newest", id, maxUnsettled)}
+			"delivery-id %d is unsettled already, or too many deliveries are", id)}
 	}
-	l.s.received.add(id).link = l
+	l.s.received.add(id, l, Token{})
 	return nil
 }

@@ -55,16 +55,15 @@ type pendingState struct {
 func (s *Session) Conn() *Conn { return s.e.conn }
 
 // Begin begins a session; EventBegin follows when the peer has answered.
-// It returns nil when the peer allows no more.
+// It returns nil when the peer allows no more, and while the connection is not Ready.
 func (e *Engine) Begin() *Session {
-	for ch := 0; ch <= int(min(e.cfg.ChannelMax, e.remote.ChannelMax)); ch++ {
-		if _, used := e.local[uint16(ch)]; !used {
-			s := e.newSession(uint16(ch))
-			s.writeBegin()
-			return s
-		}
+	ch, ok := e.freeChannel()
+	if !ok || e.phase != phaseReady {
+		return nil
 	}
-	return nil
+	s := e.newSession(ch)
+	s.writeBegin()
+	return s
 }
 
 func (e *Engine) newSession(channel uint16) *Session {
@@ -138,8 +137,8 @@ func (e *Engine) session(channel uint16) (*Session, error) {
 	return s, nil
 }
 
-// End ends the session with an error, which may be nil. Its links are gone for
-// us at once; the caller hears nothing more of them.
+// End ends the session with an error, which may be nil. Its links take nothing
+// more; their events come with EventEnd, when the peer has answered.
 func (s *Session) End(err *amqp.Error) {
 	if s.ended {
 		return
@@ -259,6 +258,7 @@ func (e *Engine) onFlow(fr amqp.Frame, fx *Effects) error {
 		return err
 	}
 	p := &e.flow
+	s.nextIncomingID = p.NextOutgoingID
 	// What the peer had seen when it wrote this decides how much of the window
 	// is left (Part 2, section 2.5.6). Numbering starts at 0 here.
 	s.remoteWindow = p.NextIncomingID + p.IncomingWindow - s.nextOutgoingID
