@@ -33,6 +33,15 @@ func newHalf() *half {
 	return h
 }
 
+// wake makes those who wait look at the clock. Without the lock it could come
+// between somebody's look and his wait.
+func (h *half) wake() {
+	h.mu.Lock()
+	h.changed.Broadcast()
+	h.mu.Unlock()
+}
+
+// Read implements transport.
 func (p *Pipe) Read(head []byte) ([]byte, error) {
 	h := p.in
 	h.mu.Lock()
@@ -87,7 +96,7 @@ func (p *Pipe) Write(b []byte, stall time.Duration) (n int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	last := time.Now()
-	wake := time.AfterFunc(stall, h.changed.Broadcast)
+	wake := time.AfterFunc(stall, h.wake)
 	defer wake.Stop()
 	for {
 		k, err := h.put(b[n:])
@@ -115,7 +124,7 @@ func (p *Pipe) SetReadDeadline(t time.Time) error {
 		h.timer = nil
 	}
 	if !t.IsZero() {
-		h.timer = time.AfterFunc(time.Until(t), h.changed.Broadcast)
+		h.timer = time.AfterFunc(time.Until(t), h.wake)
 	}
 	h.changed.Broadcast()
 	return nil

@@ -57,6 +57,7 @@ func (t *tcpTransport) Read(head []byte) ([]byte, error) {
 		n, e := ignoreEINTR(func() (int, error) { return syscall.Read(int(fd), buf[len(buf):cap(buf)]) })
 		if e == syscall.EAGAIN {
 			putBuffer(buf)
+			buf = nil
 			return false
 		}
 		switch {
@@ -73,6 +74,7 @@ func (t *tcpTransport) Read(head []byte) ([]byte, error) {
 		err = rerr
 	}
 	if err != nil {
+		putBuffer(buf)
 		return nil, err
 	}
 	return buf, nil
@@ -99,6 +101,8 @@ func (t *tcpTransport) TryWrite(b []byte) (n int, err error) {
 }
 
 func (t *tcpTransport) Write(b []byte, stall time.Duration) (n int, err error) {
+	// A deadline that stayed would fail every TryWrite once it has passed.
+	defer t.c.SetWriteDeadline(time.Time{})
 	for n < len(b) {
 		t.c.SetWriteDeadline(time.Now().Add(stall))
 		k, err := t.c.Write(b[n:])
@@ -154,6 +158,9 @@ func (b *tlsBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	direct := b.direct
 	if !direct {
+		if b.out == nil {
+			b.out = getBuffer()
+		}
 		b.out = append(b.out, p...)
 	}
 	b.mu.Unlock()
@@ -162,6 +169,10 @@ func (b *tlsBuffer) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// SetWriteDeadline is what the TLS layer calls around its goodbye; the socket's
+// deadline is not its to set.
+func (b *tlsBuffer) SetWriteDeadline(time.Time) error { return nil }
 
 // newTLS makes the handshake, bounded by ctx.
 func newTLS(ctx context.Context, c net.Conn, conf *tls.Config, server bool) (*tlsTransport, error) {
@@ -275,7 +286,9 @@ func (t *tlsTransport) drain() error {
 		return nil
 	}
 	n, err := t.tcp.TryWrite(out)
-	if n < len(out) {
+	if n == len(out) {
+		putBuffer(out)
+	} else {
 		t.net.mu.Lock()
 		t.net.out = append(out[:copy(out, out[n:])], t.net.out...)
 		t.net.mu.Unlock()
@@ -294,9 +307,17 @@ func (t *tlsTransport) Write(b []byte, stall time.Duration) (int, error) {
 	t.net.out = nil
 	t.net.mu.Unlock()
 	_, err := t.tcp.Write(out, stall)
+	putBuffer(out)
 	return len(b), err
 }
 
 func (t *tlsTransport) SetReadDeadline(d time.Time) error { return t.tcp.SetReadDeadline(d) }
-func (t *tlsTransport) CloseWrite() error                 { return t.tcp.CloseWrite() }
-func (t *tlsTransport) Close() error                      { return t.tcp.Close() }
+
+// CloseWrite says goodbye in TLS too, or the peer would take it for an attack.
+func (t *tlsTransport) CloseWrite() error {
+	t.tls.CloseWrite()
+	t.drain()
+	return t.tcp.CloseWrite()
+}
+
+func (t *tlsTransport) Close() error { return t.tcp.Close() }

@@ -12,6 +12,7 @@ const wheelTick = 250 * time.Millisecond
 // Wheel is the one timer of all connections that share it. Connections lie in
 // buckets by the tick at which they want to be looked at.
 type Wheel struct {
+	start   time.Time // ticks count from here, by the clock that is never set
 	mu      sync.Mutex
 	buckets map[int64][]*Conn
 	next    int64 // first tick not yet served
@@ -19,15 +20,15 @@ type Wheel struct {
 
 // NewWheel returns a wheel; it turns while Run does.
 func NewWheel() *Wheel {
-	return &Wheel{buckets: map[int64][]*Conn{}}
+	return &Wheel{start: time.Now(), buckets: map[int64][]*Conn{}}
 }
 
-func tickOf(t time.Time) int64 { return t.UnixNano() / int64(wheelTick) }
+func (w *Wheel) tickOf(t time.Time) int64 { return int64(t.Sub(w.start) / wheelTick) }
 
 func (w *Wheel) add(c *Conn, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	tick := max(tickOf(at)+1, w.next)
+	tick := max(w.tickOf(at)+1, w.next)
 	w.buckets[tick] = append(w.buckets[tick], c)
 }
 
@@ -49,9 +50,9 @@ func (w *Wheel) Run(ctx context.Context) {
 func (w *Wheel) turn(now time.Time) {
 	var due []*Conn
 	w.mu.Lock()
-	tick := tickOf(now)
-	if w.next == 0 || tick-w.next > 1000 {
-		// The first turn, or the clock jumped: look at what there is.
+	tick := w.tickOf(now)
+	if tick-w.next > 1000 {
+		// Nobody turned it for long: look at what there is.
 		for k, conns := range w.buckets {
 			if k <= tick {
 				due = append(due, conns...)
