@@ -20,13 +20,22 @@ func Component(cert *x509.Certificate) (*Identity, error) {
 	if len(cert.Subject.OrganizationalUnit) != 1 {
 		return nil, iot.Errorf(iot.ErrUnauthenticated, "certificate of %q names %d kinds (OU); expected one", name, len(cert.Subject.OrganizationalUnit))
 	}
-	kind := Kind(cert.Subject.OrganizationalUnit[0])
-	if err := CheckInstance(kind, name); err != nil {
+	id, err := NewComponent(Kind(cert.Subject.OrganizationalUnit[0]), name)
+	if err != nil {
 		return nil, iot.Errorf(iot.ErrUnauthenticated, "certificate: %v", err)
+	}
+	return id, nil
+}
+
+// NewComponent returns the identity of a component that is known without a
+// certificate because it runs in this very process.
+func NewComponent(kind Kind, name string) (*Identity, error) {
+	if err := CheckInstance(kind, name); err != nil {
+		return nil, err
 	}
 	authorities, err := Compile(componentAuthorities(kind, name))
 	if err != nil {
-		return nil, iot.Errorf(iot.ErrUnauthenticated, "certificate of %q: %v", name, err)
+		return nil, fmt.Errorf("component %q: %w", name, err)
 	}
 	return &Identity{
 		Name: name, Kind: kind, AssertionsRequired: kind == Adapter,

@@ -1,0 +1,12 @@
+// Package router is the AMQP 1.0 router: it accepts applications and
+// components, decides by their identities what they may attach to and send,
+// verifies and drops registration assertions, and leaves the moving of deliveries to
+// router/forward.
+//
+// Addresses are Hono's: telemetry/T, event/T, command/T, command_response/T/R
+// and command_internal/A (contract: messaging).
+//
+//	r := router.New(router.Options{Name: "router-0", Directory: dir, Verifier: v, Logger: log})
+//	go r.Run(ctx)
+//	err := r.Serve(ctx, router.Listener{Listener: ln, Components: false})
+package router

@@ -1,0 +1,191 @@
+package router
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/sluice-iot/sluice/internal/amqp"
+	"github.com/sluice-iot/sluice/internal/amqp/peer"
+	"github.com/sluice-iot/sluice/internal/assertion"
+	"github.com/sluice-iot/sluice/internal/auth"
+	"github.com/sluice-iot/sluice/router/forward"
+)
+
+// What the router announces to every peer (contract: messaging 1.1).
+const (
+	maxFrameSize   = 16 * 1024
+	idleTimeout    = 20 * time.Second
+	maxMessageSize = 1 << 20
+	channelMax     = 1023
+)
+
+// Options of a router. Directory is needed where applications are served.
+type Options struct {
+	Name      string          // container-id
+	Directory *auth.Directory // applications
+	Verifier  *assertion.Verifier
+	Logger    *slog.Logger
+}
+
+// Router accepts connections and decides what they may do.
+type Router struct {
+	name      string
+	directory *auth.Directory
+	verifier  *assertion.Verifier
+	log       *slog.Logger
+	forward   *forward.Router
+	wheel     *peer.Wheel
+
+	mu      sync.Mutex
+	perName map[string]int // connections of each identity
+}
+
+// New returns a router; it serves once Run and Serve are called.
+func New(o Options) *Router {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Router{name: o.Name, directory: o.Directory, verifier: o.Verifier, log: o.Logger,
+		wheel: peer.NewWheel(), perName: map[string]int{}}
+	r.forward = forward.New(r)
+	return r
+}
+
+// Run keeps the connections' time until ctx ends.
+func (r *Router) Run(ctx context.Context) { r.wheel.Run(ctx) }
+
+// Stats returns what became of deliveries.
+func (r *Router) Stats() *forward.Stats { return r.forward.Stats() }
+
+// Counts returns how many connections and addresses there are.
+func (r *Router) Counts() (connections, addresses int) { return r.forward.Counts() }
+
+// Listener is a socket on which the router accepts peers.
+type Listener struct {
+	net.Listener             // plain TCP; TLS is made by the router
+	TLS          *tls.Config // nil = plain text
+	Components   bool        // components only, by client certificate
+	Mechanisms   []string    // offered to applications; empty = PLAIN, and EXTERNAL to those with a certificate
+}
+
+// Serve accepts until ctx ends or the listener is closed, and waits for its
+// connections.
+func (r *Router) Serve(ctx context.Context, l Listener) error {
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	d := &door{r: r, components: l.Components}
+	for _, m := range l.Mechanisms {
+		d.mechanisms = append(d.mechanisms, amqp.Symbol(m))
+	}
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	for {
+		c, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			// Out of descriptors, or a peer that was gone at once: neither ends the listener.
+			r.log.Warn("accept", "err", err)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(50 * time.Millisecond):
+			}
+			continue
+		}
+		conns.Go(func() {
+			r.ended(peer.Accept(ctx, c, r.options(d, l.TLS), nil), c.RemoteAddr().String())
+		})
+	}
+}
+
+// ServePipe serves a component of this process over an in-memory connection.
+func (r *Router) ServePipe(ctx context.Context, p *peer.Pipe, id *auth.Identity) {
+	o := r.options(&door{r: r}, nil)
+	o.Local = id
+	r.ended(peer.AcceptPipe(ctx, p, o, nil), "in-process")
+}
+
+func (r *Router) ended(err error, remote string) {
+	if err != nil {
+		r.log.Info("connection ended", "remote", remote, "err", err)
+	}
+}
+
+func (r *Router) options(d *door, conf *tls.Config) peer.Options {
+	return peer.Options{
+		Config: peer.Config{
+			ContainerID: r.name, MaxFrameSize: maxFrameSize, ChannelMax: channelMax,
+			IdleTimeout: idleTimeout, MaxMessageSize: maxMessageSize,
+		},
+		Handler: (*handler)(r), Wheel: r.wheel, TLS: conf, Auth: d,
+		OnPanic: func(v any, stack []byte) { r.log.Error("panic on a connection", "panic", v, "stack", string(stack)) },
+	}
+}
+
+// identity is what the peer of c may do now: an application's is looked up
+// anew, because the identities file may have changed.
+func (r *Router) identity(c *peer.Conn) *auth.Identity {
+	id, _ := c.Identity().(*auth.Identity)
+	if id == nil || id.Kind.Component() || r.directory == nil {
+		return id
+	}
+	return r.directory.Current(id.Name)
+}
+
+// Shutdown stops giving credit, lets what is in flight settle until ctx ends,
+// and closes every connection.
+func (r *Router) Shutdown(ctx context.Context) {
+	if left := r.forward.Shutdown(ctx); left > 0 {
+		r.log.Warn("deliveries were left unsettled", "deliveries", left)
+	}
+}
+
+// handler counts connections before it hands everything to the forwarder.
+type handler Router
+
+// Handle implements [peer.Handler].
+func (h *handler) Handle(b *peer.Batch, c *peer.Conn, events []peer.Event) {
+	if events[0].Kind == peer.EventOpen {
+		h.opened(b, c)
+	}
+	h.forward.Handle(b, c, events)
+}
+
+func (h *handler) opened(b *peer.Batch, c *peer.Conn) {
+	id, _ := c.Identity().(*auth.Identity)
+	if id == nil {
+		return
+	}
+	h.mu.Lock()
+	h.perName[id.Name]++
+	n := h.perName[id.Name]
+	h.mu.Unlock()
+	if limit := id.Limits.Connections; limit > 0 && n > limit {
+		c.Lock()
+		c.Engine().Close(&amqp.Error{Condition: amqp.CondResourceLimitExceeded, Description: "too many connections"})
+		b.Touch(c)
+		c.Unlock()
+	}
+}
+
+// Writable implements [peer.Handler].
+func (h *handler) Writable(b *peer.Batch, c *peer.Conn) { h.forward.Writable(b, c) }
+
+// Closed implements [peer.Handler].
+func (h *handler) Closed(b *peer.Batch, c *peer.Conn, err error) {
+	if id, _ := c.Identity().(*auth.Identity); id != nil {
+		h.mu.Lock()
+		if h.perName[id.Name]--; h.perName[id.Name] == 0 {
+			delete(h.perName, id.Name)
+		}
+		h.mu.Unlock()
+	}
+	h.forward.Closed(b, c, err)
+}
