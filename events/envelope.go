@@ -190,7 +190,9 @@ func setJSON(e *event.Event, v any) error {
 		return fmt.Errorf("%s: encode data: %w", e.Type(), err)
 	}
 	e.SetDataSchema(schemaPrefix + e.Type() + ".json")
-	return e.SetData(jsonType, data)
+	e.SetDataContentType(jsonType)
+	e.DataEncoded, e.DataBase64 = data, false // SetData would choose data_base64 for bytes
+	return nil
 }
 
 // setText sets subject or an extension to an identifier of the caller.

@@ -1,0 +1,150 @@
+package schema_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/sluice-iot/sluice/events"
+	"github.com/sluice-iot/sluice/events/schema"
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+const prefix = "https://sluice.io/schemas/"
+
+var (
+	noon  = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	tru   = true
+	whole = events.TenantObject{
+		ID: "DEMO", Enabled: true, MinimumMessageSize: 4, Defaults: map[string]any{"ttl": 3},
+		Adapters:  []events.TenantAdapter{{Type: "hono-http", Enabled: true, DeviceAuthenticationRequired: &tru}},
+		Tracing:   json.RawMessage(`{"sampling-mode":"all"}`),
+		TrustedCA: []json.RawMessage{json.RawMessage(`{"subject-dn":"CN=a","public-key":"AQID","auto-provisioning-enabled":false}`)},
+	}
+	registration = events.Registration{DeviceID: "4711", Via: []iot.DeviceID{"gw"}, Defaults: map[string]any{"a": 1}}
+	jwt          = "e30.e30.AA"
+)
+
+// examples are values of every type, as Go code makes them.
+var examples = map[string][]any{
+	events.TypeTenantGet:             {events.TenantGet{ID: "DEMO"}, events.TenantGet{SubjectDN: "CN=a"}},
+	events.TypeTenantGet + ".result": {&events.TenantGot{TenantObject: whole}},
+	events.TypeCredentialsGet:        {events.CredentialsGet{TenantID: "T", Type: "psk", AuthID: "a", Context: map[string]any{"client-id": "c"}}},
+	events.TypeCredentialsGet + ".result": {&events.CredentialsGot{DeviceID: "d", Credential: iot.Credential{
+		Type: "psk", AuthID: "a", Secrets: []iot.Secret{{ID: "s", Key: []byte{1}, NotBefore: iot.Timestamp{Time: noon}}}}}},
+	events.TypeRegistrationAssert:             {events.RegistrationAssert{TenantID: "T", DeviceID: "4711", GatewayID: "gw"}},
+	events.TypeRegistrationAssert + ".result": {&events.RegistrationAsserted{Registration: registration, Assertion: jwt, AssertionExpires: noon}},
+	events.TypeAdmit: {
+		events.Admit{Adapter: "hono-http", TenantRef: events.TenantRef{ID: "T"}, Credential: &events.Credential{Type: "hashed-password", AuthID: "a", Password: "p"}},
+		events.Admit{Adapter: "hono-http", TenantRef: events.TenantRef{SNI: "t.x"}, DeviceID: "d"},
+	},
+	events.TypeAdmit + ".result":           {&events.Admitted{TenantObject: whole, DeviceID: "d", Registration: registration, Assertion: jwt, AssertionExpires: noon, PSK: []byte{1}}},
+	events.TypeAssertionSign:               {events.AssertionSign{TenantID: "T", DeviceID: "D", Rev: events.Sequence(42)}},
+	events.TypeAssertionSign + ".result":   {&events.AssertionSigned{Assertion: jwt, Expires: noon}},
+	events.TypeAssertionKeys + ".result":   {&events.KeySet{Keys: []json.RawMessage{json.RawMessage(`{"kty":"OKP","crv":"Ed25519","x":"AA","kid":"k","alg":"EdDSA","use":"sig"}`)}}},
+	events.TypeAssertionRotate:             {events.AssertionRotate{OverlapSeconds: 3600}},
+	events.TypeAssertionRotate + ".result": {&events.AssertionRotated{KID: "k"}},
+	events.TypeError: {
+		events.ErrorDataOf(iot.Errorf(iot.ErrNotFound, "device is disabled or not registered")),
+		events.ErrorDataOf(&iot.Error{Sentinel: iot.ErrUnavailable, RetryAfter: 1500 * time.Millisecond}),
+	},
+}
+
+// wrong is, for every type, data that must not pass.
+var wrong = map[string]string{
+	events.TypeTenantGet:                      `{}`,
+	events.TypeTenantGet + ".result":          `{"tenant-id":"T","enabled":true,"adapters":[]}`,
+	events.TypeCredentialsGet:                 `{"type":"#illegal","auth-id":"a"}`,
+	events.TypeCredentialsGet + ".result":     `{"device-id":"d","type":"psk","auth-id":"a","secrets":[]}`,
+	events.TypeRegistrationAssert:             `{"gateway-id":"g"}`,
+	events.TypeRegistrationAssert + ".result": `{"device-id":"d","via":["g","g"],"assertion":"a.b.c","assertion-expires":"2026-11-22T12:00:00Z"}`,
+	events.TypeAdmit:                          `{"adapter":"a","tenant":{"id":"T","sni":"t.x"},"device-id":"d"}`,
+	events.TypeAdmit + ".result":              `{"device-id":"d"}`,
+	events.TypeAssertionSign:                  `{"tenant-id":"T","device-id":"D","rev":"42"}`,
+	events.TypeAssertionSign + ".result":      `{"assertion":"no token","expires":"2026-11-22T12:00:00Z"}`,
+	events.TypeAssertionKeys + ".result":      `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AA","d":"AA","kid":"k","alg":"EdDSA","use":"sig"}]}`,
+	events.TypeAssertionRotate:                `{"overlap-seconds":-1}`,
+	events.TypeAssertionRotate + ".result":    `{}`,
+	events.TypeError:                          `{"status":404,"code":"not-found","error":"","retry-after-seconds":1}`,
+}
+
+func compile(t *testing.T, typ string) *jsonschema.Schema {
+	t.Helper()
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	c.AssertContent()
+	b, err := schema.Files.ReadFile(typ + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id := doc.(map[string]any)["$id"]; id != prefix+typ+".json" {
+		t.Errorf("$id is %v", id)
+	}
+	if err := c.AddResource(prefix+typ+".json", doc); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Compile(prefix + typ + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestExamplesFitTheirSchema(t *testing.T) {
+	for typ, list := range examples {
+		t.Run(typ, func(t *testing.T) {
+			s := compile(t, typ)
+			for _, v := range list {
+				b, err := json.Marshal(v)
+				if err != nil {
+					t.Fatal(err)
+				}
+				doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(b)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Validate(doc); err != nil {
+					t.Errorf("%s: %v", b, err)
+				}
+			}
+			bad, err := jsonschema.UnmarshalJSON(strings.NewReader(wrong[typ]))
+			if err != nil {
+				t.Fatalf("no wrong example: %v", err)
+			}
+			if s.Validate(bad) == nil {
+				t.Errorf("%s passes", wrong[typ])
+			}
+		})
+	}
+}
+
+func TestEveryTypeHasItsSchemaAndExamples(t *testing.T) {
+	want := map[string]bool{events.TypeError: true}
+	for _, k := range events.Catalogue() {
+		want[k.Type], want[k.ReplyType()] = k.Type != events.TypeAssertionKeys, true
+	}
+	files, err := schema.Files.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, f := range files {
+		typ := strings.TrimSuffix(f.Name(), ".json")
+		found[typ] = true
+		if !want[typ] {
+			t.Errorf("%s is of no type in the catalogue", f.Name())
+		}
+	}
+	for typ, needed := range want {
+		if needed && (!found[typ] || len(examples[typ]) == 0) {
+			t.Errorf("%s: schema %v, %d examples", typ, found[typ], len(examples[typ]))
+		}
+	}
+}
