@@ -221,3 +221,14 @@ func (a *authority) invoker(t testing.TB, url, kind string) *cehttpinvoke.Invoke
 	t.Cleanup(inv.Close)
 	return inv
 }
+
+// functionsKeys reads keys as a router does.
+func functionsKeys(inv events.Invoker) assertion.KeySource {
+	return func(ctx context.Context) (assertion.KeySet, time.Duration, error) {
+		set, err := events.Call(ctx, inv, events.AssertionKeys{})
+		if err != nil {
+			return assertion.KeySet{}, 0, err
+		}
+		return assertion.KeySet{Keys: set.Keys}, set.MaxAge(), nil
+	}
+}

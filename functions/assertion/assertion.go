@@ -41,11 +41,10 @@ func (f *Functions) Keys(ctx context.Context, _ events.AssertionKeys) (*events.K
 
 // Rotate makes a new signing key, once per UTC day.
 func (f *Functions) Rotate(ctx context.Context, req events.AssertionRotate) (*events.AssertionRotated, error) {
-	overlap := time.Duration(req.OverlapSeconds) * time.Second
-	if req.OverlapSeconds < 0 || overlap > maxOverlap {
+	if req.OverlapSeconds < 0 || req.OverlapSeconds > int(maxOverlap/time.Second) {
 		return nil, iot.Errorf(iot.ErrInvalid, "overlap-seconds is %d, want 0 to %d", req.OverlapSeconds, maxOverlap/time.Second)
 	}
-	kid, err := f.signer.Rotate(ctx, overlap, req.At)
+	kid, err := f.signer.Rotate(ctx, time.Duration(req.OverlapSeconds)*time.Second, req.At)
 	if err != nil {
 		return nil, err
 	}
