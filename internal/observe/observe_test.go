@@ -143,4 +143,9 @@ func TestVersion(t *testing.T) {
 	if observe.Version() == "" || !strings.HasPrefix(observe.GoVersion(), "go") {
 		t.Errorf("got %q, %q", observe.Version(), observe.GoVersion())
 	}
+	observe.SetVersion("v1.2.3")
+	t.Cleanup(func() { observe.SetVersion("") })
+	if got := observe.Version(); got != "v1.2.3" {
+		t.Errorf("got %q", got)
+	}
 }

@@ -5,11 +5,13 @@ import (
 	"runtime/debug"
 )
 
-// version is set by the linker:
-// -X github.com/sluice-iot/sluice/internal/observe.version=v1.2.3
 var version = ""
 
-// Version is the version of this build: what the linker was told, else what the Go
+// SetVersion says which version the linker was told, "" for none. Programs call it
+// first in main, before anything else of this package.
+func SetVersion(v string) { version = v }
+
+// Version is the version of this build: what [SetVersion] was told, else what the Go
 // tool recorded of the repository, else "unknown".
 func Version() string {
 	if version != "" {

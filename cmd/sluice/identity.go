@@ -1,0 +1,134 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-iot/sluice/internal/auth"
+)
+
+func newIdentityCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "identity", Short: "Manage who may connect"}
+	cmd.AddCommand(newIdentityAddCommand())
+	return cmd
+}
+
+// newIdentity is what identity add was asked for.
+type newIdentity struct {
+	name                 string
+	tenants              []string
+	read, write, execute []string
+	operator, readOnly   bool
+}
+
+func newIdentityAddCommand() *cobra.Command {
+	var n newIdentity
+	var output string
+	cmd := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Add an application or an operator and print its new secret, once",
+		Long: "Add an entry to the identities file with a new secret of 256 random bits. Only its hash is kept;\n" +
+			"the secret is printed once. A running router takes the entry up within seconds.\n\n" +
+			"An application gets what applications of its tenants need (--tenant), or single authorities\n" +
+			"(--read, --write, --execute). An operator (--operator) uses the management API.",
+		Example: "  sluice identity add shop --tenant DEMO\n" +
+			"  sluice identity add reader --read 'telemetry/*'\n" +
+			"  sluice identity add alice --operator --tenant DEMO",
+		Args: cobra.ExactArgs(1),
+	}
+	flags := cmd.Flags()
+	s := addSettings(flags)
+	flags.StringSliceVar(&n.tenants, "tenant", nil, "a `tenant` to consume from and send commands to; for operators: to manage (default all)")
+	flags.StringSliceVar(&n.read, "read", nil, "an `address` to receive from; one * stands for one segment")
+	flags.StringSliceVar(&n.write, "write", nil, "an `address` to send to")
+	flags.StringSliceVar(&n.execute, "execute", nil, "an `operation` to have done, such as 'credentials/DEMO:*'")
+	flags.BoolVar(&n.operator, "operator", false, "add an operator of the management API")
+	flags.BoolVar(&n.readOnly, "read-only", false, "the operator may look, not change")
+	flags.StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		n.name = args[0]
+		if output != "text" && output != "json" {
+			return fmt.Errorf("--output %s: expected text or json", output)
+		}
+		loaded, err := s.load(nil, true)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(filepath.Dir(loaded.Identities)); err != nil {
+			return fmt.Errorf("no installation at %s: start `sluice up` first, or name it with --data or the file with --identities", filepath.Dir(loaded.Identities))
+		}
+		secret, err := n.add(loaded.Identities)
+		if err != nil {
+			return err
+		}
+		return printSecret(cmd.OutOrStdout(), output, n.name, secret, loaded.Identities)
+	}
+	return cmd
+}
+
+func (n *newIdentity) add(path string) (secret string, err error) {
+	if n.operator {
+		return n.addOperator(path)
+	}
+	if n.readOnly {
+		return "", errors.New("--read-only goes with --operator")
+	}
+	authorities := n.authorities()
+	if len(authorities) == 0 {
+		return "", errors.New("an application without authorities may do nothing: give --tenant, --read, --write or --execute, or --operator")
+	}
+	return auth.AddIdentity(path, n.name, authorities...)
+}
+
+func (n *newIdentity) addOperator(path string) (string, error) {
+	if len(n.read)+len(n.write)+len(n.execute) > 0 {
+		return "", errors.New("--read, --write and --execute are for applications; an operator has --tenant and --read-only")
+	}
+	may := auth.Read | auth.Write
+	if n.readOnly {
+		may = auth.Read
+	}
+	scopes := map[string]auth.Activity{}
+	for _, t := range n.tenants {
+		scopes[t] = may
+	}
+	if len(scopes) == 0 {
+		scopes["*"] = may
+	}
+	return auth.AddOperator(path, n.name, scopes)
+}
+
+// authorities are what applications of the tenants need, and what was asked for.
+func (n *newIdentity) authorities() []auth.Authority {
+	var out []auth.Authority
+	for _, t := range n.tenants {
+		for _, endpoint := range []string{"telemetry", "event", "command_response"} {
+			out = append(out, auth.Authority{Address: endpoint + "/" + t, May: auth.Read})
+		}
+		out = append(out, auth.Authority{Address: "command/" + t, May: auth.Write})
+	}
+	for _, a := range n.read {
+		out = append(out, auth.Authority{Address: a, May: auth.Read})
+	}
+	for _, a := range n.write {
+		out = append(out, auth.Authority{Address: a, May: auth.Write})
+	}
+	for _, o := range n.execute {
+		out = append(out, auth.Authority{Operation: o, May: auth.Execute})
+	}
+	return out
+}
+
+func printSecret(w io.Writer, output, name, secret, path string) error {
+	if output == "json" {
+		return json.NewEncoder(w).Encode(map[string]string{"name": name, "secret": secret, "file": path})
+	}
+	_, err := fmt.Fprintf(w, "name    %s\nsecret  %s\nfile    %s\nThe secret is not shown again.\n", name, secret, path)
+	return err
+}
