@@ -104,8 +104,7 @@ func (i *Invoker) Invoke(ctx context.Context, req events.Request) (events.Reply,
 		if err == nil {
 			return rep, nil
 		}
-		row := status.Of(err)
-		if !row.Retry || try == tries || (row.Once && try > 1) || ctx.Err() != nil {
+		if try == tries || ctx.Err() != nil || !again(err, try) {
 			return nil, err
 		}
 		if !pause(ctx, backoff(try, iot.RetryAfter(err))) {
@@ -113,6 +112,19 @@ func (i *Invoker) Invoke(ctx context.Context, req events.Request) (events.Reply,
 		}
 		i.log.DebugContext(ctx, "function call repeated", "type", req.EventType(), "try", try+1, "err", err)
 	}
+}
+
+// again reports whether a call that failed with err may be repeated: a quota
+// only after the time it names, an unknown error once.
+func again(err error, try int) bool {
+	row := status.Of(err)
+	switch {
+	case row.Once:
+		return try == 1
+	case row.Err == iot.ErrQuota:
+		return iot.RetryAfter(err) > 0
+	}
+	return row.Retry
 }
 
 // backoff returns how long to wait after a failed try.

@@ -77,6 +77,7 @@ func TestTries(t *testing.T) {
 		{"third try", []func(*testing.T, nethttp.ResponseWriter, *nethttp.Request){plain(502), cut, fails(nil)}, 3, nil},
 		{"never", []func(*testing.T, nethttp.ResponseWriter, *nethttp.Request){fails(unavailable)}, 3, iot.ErrUnavailable},
 		{"internal is tried once more", []func(*testing.T, nethttp.ResponseWriter, *nethttp.Request){fails(errors.New("x"))}, 2, status.ErrInternal},
+		{"a quota without time is final", []func(*testing.T, nethttp.ResponseWriter, *nethttp.Request){fails(iot.Errorf(iot.ErrQuota, "x"))}, 1, iot.ErrQuota},
 		{"not found is final", []func(*testing.T, nethttp.ResponseWriter, *nethttp.Request){fails(iot.Errorf(iot.ErrNotFound, "x"))}, 1, iot.ErrNotFound},
 		{"unauthenticated is final", []func(*testing.T, nethttp.ResponseWriter, *nethttp.Request){fails(iot.Errorf(iot.ErrUnauthenticated, "x"))}, 1, iot.ErrUnauthenticated},
 		{"a status of somebody else says nothing of a device", []func(*testing.T, nethttp.ResponseWriter, *nethttp.Request){plain(404)}, 3, iot.ErrUnavailable},
