@@ -22,18 +22,24 @@ const header = "# Who may connect, and what each may do. Add entries with `sluic
 // iot.ErrExists if the name is taken and iot.ErrInvalid if an authority is wrong.
 func AddIdentity(path, name string, authorities ...Authority) (secret string, err error) {
 	secret = GenerateSecret()
+	return secret, AddIdentityWith(path, name, secret, authorities...)
+}
+
+// AddIdentityWith is AddIdentity with a secret that the caller has generated
+// and kept first.
+func AddIdentityWith(path, name, secret string, authorities ...Authority) error {
 	hash, err := HashSecret(secret)
 	if err != nil {
-		return "", err
+		return err
 	}
 	y := identityYAML{Name: name, Secret: hash}
 	for _, a := range authorities {
 		y.Authorities = append(y.Authorities, yamlAuthority(a))
 	}
 	if _, err := Compile(authorities); err != nil {
-		return "", iot.Errorf(iot.ErrInvalid, "identity %q: %v", name, err)
+		return iot.Errorf(iot.ErrInvalid, "identity %q: %v", name, err)
 	}
-	return secret, addEntry(path, "identities", name, y)
+	return addEntry(path, "identities", name, y)
 }
 
 // AddOperator adds an operator with the given activities, Read and Write, per

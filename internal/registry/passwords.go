@@ -174,18 +174,24 @@ func contextError(err error) error {
 }
 
 // GeneratePassword returns a new password of 256 random bits in base64url and
-// the secret to store for it. A random password gains nothing from a slow
-// hash, so it is kept as salted sha-256, which keeps devices cheap to admit.
+// the secret to store for it; see [GeneratedSecret].
 func GeneratePassword() (password string, secret iot.Secret) {
 	var key [32]byte
-	salt := make([]byte, 16)
 	rand.Read(key[:]) // never fails
-	rand.Read(salt)
 	password = base64.RawURLEncoding.EncodeToString(key[:])
+	return password, GeneratedSecret(password)
+}
+
+// GeneratedSecret returns the secret to store for a password that was
+// generated. A random password gains nothing from a slow hash, so it is kept as salted
+// sha-256, which keeps devices cheap to admit.
+func GeneratedSecret(password string) iot.Secret {
+	salt := make([]byte, 16)
+	rand.Read(salt)
 	h := sha256.New()
 	h.Write(salt)
 	h.Write([]byte(password))
-	return password, iot.Secret{
+	return iot.Secret{
 		HashFunction: SHA256,
 		PwdHash:      base64.StdEncoding.EncodeToString(h.Sum(nil)),
 		Salt:         salt,
