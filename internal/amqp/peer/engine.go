@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-iot/sluice/internal/amqp"
@@ -271,9 +274,9 @@ func (e *Engine) fail(err error, fx *Effects) error {
 	switch {
 	case errors.As(err, &cond):
 	case errors.As(err, &frame):
-		cond = &amqp.Error{Condition: amqp.CondFramingError, Description: frame.Error()}
+		cond = &amqp.Error{Condition: amqp.CondFramingError, Description: frame.Reason}
 	case errors.As(err, &decode):
-		cond = &amqp.Error{Condition: amqp.CondDecodeError, Description: decode.Error()}
+		cond = &amqp.Error{Condition: amqp.CondDecodeError, Description: strings.TrimPrefix(decode.Error(), "amqp: ")}
 	default:
 		cond = &amqp.Error{Condition: amqp.CondInternalError}
 	}
@@ -453,7 +456,8 @@ func (e *Engine) onClose(p *amqp.Close, fx *Effects) error {
 // Abandon ends every session: the connection is gone. Their events are added to fx.
 func (e *Engine) Abandon(fx *Effects) {
 	e.phase = phaseClosed
-	for _, s := range e.local {
+	for _, ch := range slices.Sorted(maps.Keys(e.local)) {
+		s := e.local[ch]
 		s.ended = true
 		s.drop(nil, fx)
 	}

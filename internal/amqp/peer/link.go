@@ -243,6 +243,10 @@ func (l *Link) Accept(a Attachment) {
 	}
 	l.writeAttach(a)
 	l.attach = nil
+	if l.flowDue { // the peer's flow, close behind its attach, asked for one
+		l.flowDue = false
+		l.markFlow()
+	}
 	if l.role == amqp.RoleReceiver && a.Credit > 0 {
 		l.SetCredit(a.Credit)
 	}

@@ -2,6 +2,8 @@ package peer
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/sluice-iot/sluice/internal/amqp"
 )
@@ -180,8 +182,8 @@ func (s *Session) drop(err *amqp.Error, fx *Effects) {
 }
 
 func (s *Session) dropLinks(err *amqp.Error, fx *Effects) {
-	for _, l := range s.byHandle {
-		l.gone(err, true, fx)
+	for _, h := range slices.Sorted(maps.Keys(s.byHandle)) {
+		s.byHandle[h].gone(err, true, fx)
 	}
 	s.backlog = nil
 	clear(s.byHandle)
@@ -214,8 +216,11 @@ func (s *Session) flush() {
 	s.flushState(&s.accepts, amqp.RoleReceiver)
 	s.flushState(&s.settles, amqp.RoleSender)
 	for i, l := range s.dirty {
-		l.flowDue = false
 		s.dirty[i] = nil
+		if l.state == linkOffered {
+			continue // Accept sees to it
+		}
+		l.flowDue = false
 		if l.attached() {
 			s.writeFlow(l)
 		}
