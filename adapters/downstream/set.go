@@ -1,0 +1,325 @@
+package downstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-iot/sluice/adapters"
+	"github.com/sluice-iot/sluice/internal/amqp/peer"
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// The values in force where Options leave them at zero (contract:
+// configuration 1).
+const (
+	DefaultCreditWait  = 200 * time.Millisecond
+	DefaultSendTimeout = time.Second
+	DefaultMaxWaiting  = 1000
+	DefaultLinkIdle    = 5 * time.Minute
+)
+
+// closeGrace is how long closing connections may take at the end of Run.
+const closeGrace = 500 * time.Millisecond
+
+// Options configure [New].
+type Options struct {
+	Routers     []Router
+	Instance    string        // container-id of this adapter; required
+	Login       peer.Login    // for routers without one of their own; zero = EXTERNAL
+	CreditWait  time.Duration // how long a message waits for credit; 0 = 200 ms
+	SendTimeout time.Duration // how long an outcome is awaited, from sending; 0 = 1 s
+	MaxWaiting  int           // messages that may wait for credit at once; 0 = 1000
+	LinkIdle    time.Duration // links unused for so long are detached; 0 = 5 min
+	Logger      *slog.Logger  // nil = silent
+	OnPanic     func(v any, stack []byte)
+	Resolve     Resolver // nil = the system's
+}
+
+// Set is a set of routers. Safe for concurrent use.
+type Set struct {
+	o       Options
+	log     *slog.Logger
+	routers []*router
+	wheel   *peer.Wheel
+
+	ready atomic.Pointer[view]
+
+	mu     sync.Mutex // guards what follows and changes of ready
+	conns  map[*conn]struct{}
+	closed bool
+
+	targetMu sync.RWMutex
+	targets  map[key]*target
+
+	waitMu  sync.Mutex
+	waiters map[*target]struct{} // targets at which messages wait
+	waiting atomic.Int64         // messages that wait
+
+	started  atomic.Bool
+	stopping atomic.Bool
+	active   atomic.Int64  // calls of Send under way
+	idle     chan struct{} // told when active falls to 0 while stopping
+	pool     sync.Pool     // of *delivery
+}
+
+var _ adapters.Downstream = (*Set)(nil)
+
+// view is the ready connections at one time; it is never changed.
+type view struct {
+	gen   uint64
+	conns []*conn
+}
+
+// New checks the options and returns a set that connects once it runs.
+func New(o Options) (*Set, error) {
+	if len(o.Routers) == 0 {
+		return nil, errors.New("downstream: no router is configured")
+	}
+	if o.Instance == "" {
+		return nil, errors.New("downstream: Options.Instance is empty")
+	}
+	if o.Login.Mechanism == "" {
+		o.Login = peer.ExternalLogin()
+	}
+	orDefault(&o.CreditWait, DefaultCreditWait)
+	orDefault(&o.SendTimeout, DefaultSendTimeout)
+	orDefault(&o.MaxWaiting, DefaultMaxWaiting)
+	orDefault(&o.LinkIdle, DefaultLinkIdle)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Resolve == nil {
+		o.Resolve = systemResolver
+	}
+	s := &Set{
+		o: o, log: o.Logger, wheel: peer.NewWheel(),
+		conns: map[*conn]struct{}{}, targets: map[key]*target{}, waiters: map[*target]struct{}{},
+		idle: make(chan struct{}, 1),
+	}
+	s.ready.Store(&view{gen: 1})
+	for i, r := range o.Routers {
+		rt, err := newRouter(s, r)
+		if err != nil {
+			return nil, fmt.Errorf("downstream: router %d: %w", i+1, err)
+		}
+		s.routers = append(s.routers, rt)
+	}
+	return s, nil
+}
+
+func orDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// Ready implements adapters.Downstream.
+func (s *Set) Ready() bool { return s.Connected() > 0 && !s.stopping.Load() }
+
+// Connected is the number of connections to routers that are usable.
+func (s *Set) Connected() int { return len(s.ready.Load().conns) }
+
+// Run connects and keeps the connections until ctx ends. Then it refuses new
+// messages, lets those under way finish for up to SendTimeout, closes the
+// connections and waits for everything it started. It is called once.
+func (s *Set) Run(ctx context.Context) error {
+	if !s.started.CompareAndSwap(false, true) {
+		return errors.New("downstream: Run was called before")
+	}
+	// Connections outlive ctx, so that what is under way can finish.
+	hard, abort := context.WithCancel(context.WithoutCancel(ctx))
+	var aside, keepers sync.WaitGroup
+	aside.Go(func() { s.wheel.Run(hard) })
+	aside.Go(func() { s.sweep(hard) })
+	for _, r := range s.routers {
+		keepers.Go(func() { r.run(ctx, hard) })
+	}
+	<-ctx.Done()
+	s.stopping.Store(true)
+	s.settleDown(s.o.SendTimeout)
+	s.closeAll()
+	late := time.AfterFunc(closeGrace, abort)
+	keepers.Wait()
+	late.Stop()
+	abort()
+	aside.Wait()
+	s.settleDown(s.o.SendTimeout)
+	return nil
+}
+
+// enter counts a Send in, unless the set is stopping.
+func (s *Set) enter() bool {
+	s.active.Add(1)
+	if s.stopping.Load() {
+		s.leave()
+		return false
+	}
+	return true
+}
+
+func (s *Set) leave() {
+	if s.active.Add(-1) == 0 && s.stopping.Load() {
+		select {
+		case s.idle <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// settleDown waits until no Send is under way, for at most limit.
+func (s *Set) settleDown(limit time.Duration) {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	for s.active.Load() > 0 {
+		select {
+		case <-s.idle:
+		case <-t.C:
+			return
+		}
+	}
+}
+
+// track remembers a connection for closeAll; false when it is too late for it.
+func (s *Set) track(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	return true
+}
+
+func (s *Set) untrack(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+func (s *Set) closeAll() {
+	s.mu.Lock()
+	s.closed = true
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		if !c.close() {
+			c.pc.Abort()
+		}
+	}
+}
+
+// up adds a connection to the ready ones and offers it what waits.
+func (s *Set) up(c *conn, b *peer.Batch) {
+	s.mu.Lock()
+	old := s.ready.Load()
+	s.ready.Store(&view{old.gen + 1, append(slices.Clone(old.conns), c)})
+	s.mu.Unlock()
+	s.pumpWaiting(b)
+}
+
+// down removes a connection from the ready ones.
+func (s *Set) down(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.ready.Load()
+	if i := slices.Index(old.conns, c); i >= 0 {
+		s.ready.Store(&view{old.gen + 1, slices.Delete(slices.Clone(old.conns), i, i+1)})
+	}
+}
+
+// pumpWaiting offers every waiting message again, to whatever became usable.
+func (s *Set) pumpWaiting(b *peer.Batch) {
+	s.waitMu.Lock()
+	targets := make([]*target, 0, len(s.waiters))
+	for t := range s.waiters {
+		targets = append(targets, t)
+	}
+	s.waitMu.Unlock()
+	for _, t := range targets {
+		t.mu.Lock()
+		t.pump(b)
+		t.mu.Unlock()
+	}
+}
+
+// target returns the target of k, locked, and makes it when it is not there.
+func (s *Set) target(k key) *target {
+	for {
+		s.targetMu.RLock()
+		t := s.targets[k]
+		s.targetMu.RUnlock()
+		if t == nil {
+			t = s.newTarget(k)
+		}
+		t.mu.Lock()
+		if !t.dead {
+			return t
+		}
+		t.mu.Unlock()
+	}
+}
+
+func (s *Set) newTarget(k key) *target {
+	s.targetMu.Lock()
+	defer s.targetMu.Unlock()
+	if t := s.targets[k]; t != nil {
+		return t
+	}
+	t := &target{s: s, address: k.address()}
+	s.targets[k] = t
+	return t
+}
+
+// sweepsPerIdle is how often within LinkIdle the targets are looked at.
+const sweepsPerIdle = 4
+
+// sweep detaches the links of targets that nothing was sent to.
+func (s *Set) sweep(ctx context.Context) {
+	tick := time.NewTicker(max(s.o.LinkIdle/sweepsPerIdle, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s.sweepOnce()
+	}
+}
+
+func (s *Set) sweepOnce() {
+	s.targetMu.RLock()
+	all := make(map[key]*target, len(s.targets))
+	for k, t := range s.targets {
+		all[k] = t
+	}
+	s.targetMu.RUnlock()
+	var b peer.Batch
+	for k, t := range all {
+		if !t.expire(&b) {
+			continue
+		}
+		s.targetMu.Lock()
+		delete(s.targets, k)
+		s.targetMu.Unlock()
+	}
+	b.Flush()
+}
+
+// key names a target without the string that its address is.
+type key struct {
+	endpoint iot.Endpoint
+	tenant   iot.TenantID
+}
+
+func (k key) address() string { return string(k.endpoint) + "/" + string(k.tenant) }
