@@ -46,15 +46,21 @@ func AddIdentityWith(path, name, secret string, authorities ...Authority) error 
 // tenant; "*" is every tenant. For the rest see [AddIdentity].
 func AddOperator(path, name string, scopes map[string]Activity) (secret string, err error) {
 	secret = GenerateSecret()
+	return secret, AddOperatorWith(path, name, secret, scopes)
+}
+
+// AddOperatorWith is AddOperator with a secret that the caller has generated
+// and kept first.
+func AddOperatorWith(path, name, secret string, scopes map[string]Activity) error {
 	hash, err := HashSecret(secret)
 	if err != nil {
-		return "", err
+		return err
 	}
 	y := operatorYAML{Name: name, Secret: hash}
 	for tenant, may := range scopes {
 		y.Scopes = append(y.Scopes, scopeYAML{Tenant: tenant, May: words(may)})
 	}
-	return secret, addEntry(path, "operators", name, y)
+	return addEntry(path, "operators", name, y)
 }
 
 func yamlAuthority(a Authority) authorityYAML {

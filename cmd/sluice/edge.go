@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/sluice-iot/sluice/adapters"
+	"github.com/sluice-iot/sluice/adapters/downstream"
+	adapterhttp "github.com/sluice-iot/sluice/adapters/http"
+	"github.com/sluice-iot/sluice/internal/amqp/peer"
+	"github.com/sluice-iot/sluice/internal/assertion"
+	"github.com/sluice-iot/sluice/internal/auth"
+	"github.com/sluice-iot/sluice/internal/config"
+	"github.com/sluice-iot/sluice/internal/iot"
+	"github.com/sluice-iot/sluice/internal/listen"
+	"github.com/sluice-iot/sluice/internal/observe"
+	"github.com/sluice-iot/sluice/router"
+)
+
+// tokenAge is how long a router believes an assertion that no registry change
+// can void (contract: events 4.1).
+const tokenAge = 300 * time.Second
+
+// tlsFor gives the client configuration for a connection to the named host.
+type tlsFor = func(serverName string) *tls.Config
+
+func isNotFound(err error) bool { return errors.Is(err, iot.ErrNotFound) }
+
+// openRouter makes the router; it accepts nobody yet.
+func (i *installation) openRouter(_, work context.Context) error {
+	if !i.parts.router {
+		return nil
+	}
+	if i.invoker != nil {
+		i.verifier = assertion.NewVerifier(assertion.VerifierConfig{Issuer: "//" + i.cfg.Name, Keys: i.keySource()})
+		i.closers = append(i.closers, i.verifier.Close)
+		// Registry changes do not reach the router, so no token may outlive them for long.
+		i.verifier.LimitAge(tokenAge)
+	}
+	i.router = router.New(router.Options{Name: i.cfg.Name, Directory: i.directory, Verifier: i.verifier, Logger: i.log})
+	i.group.Go(func() { i.router.Run(work) })
+	i.group.Go(func() { i.directory.Watch(work, time.Second) })
+	return nil
+}
+
+// openAdapters makes the HTTP adapter and its way to the routers.
+func (i *installation) openAdapters(_, work context.Context) error {
+	if !i.parts.http {
+		return nil
+	}
+	routers, err := i.routers(work)
+	if err != nil {
+		return err
+	}
+	i.downstream, err = downstream.New(downstream.Options{
+		Routers: routers, Instance: i.instance(), Login: peer.ExternalLogin(),
+		CreditWait: i.cfg.CreditWait, SendTimeout: i.cfg.SendTimeout, Logger: i.log,
+	})
+	if err != nil {
+		return err
+	}
+	h := &i.cfg.Adapters.HTTP
+	i.admissions = adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: i.invoker,
+		FailuresPerAuthID: h.FailedAttemptsPerAuthID, FailuresPerAddress: h.FailedAttemptsPerAddress, Logger: i.log})
+	i.closers = append(i.closers, i.admissions.Close)
+	i.http = adapterhttp.New(adapterhttp.Options{
+		Pipeline: adapters.NewPipeline(adapters.Options{Type: adapterhttp.Type, Admissions: i.admissions,
+			Downstream: i.downstream, MaxPayload: int(h.MaxPayloadSize)}),
+		Conns: adapters.NewConnLimit(h.ConnectionsPerAddress),
+		Realm: h.Realm, AllowedOrigin: h.CORSAllowedOrigin, IdleTimeout: h.IdleTimeout, Logger: i.log,
+	})
+	i.health.Readiness("router", func(context.Context) (bool, map[string]any) { return i.downstream.Ready(), nil })
+	return nil
+}
+
+// routers are those of the configuration, or that of this process.
+func (i *installation) routers(work context.Context) ([]downstream.Router, error) {
+	if len(i.cfg.Routers) > 0 {
+		conf, err := i.clientTLS()
+		if err != nil {
+			return nil, err
+		}
+		var out []downstream.Router
+		for _, u := range i.cfg.Routers {
+			out = append(out, downstream.Router{URL: u, TLS: conf})
+		}
+		return out, nil
+	}
+	if i.router == nil {
+		return nil, errors.New("routers is not set: an adapter needs the URL of a router, such as amqps://127.0.0.1:5673")
+	}
+	id, err := auth.NewComponent(auth.Adapter, "http-0")
+	if err != nil {
+		return nil, err
+	}
+	return []downstream.Router{{Dial: func(context.Context) (*peer.Pipe, error) {
+		near, far := peer.NewPipe()
+		i.group.Go(func() { i.router.ServePipe(work, far, id) })
+		return near, nil
+	}}}, nil
+}
+
+// serve opens the doors.
+func (i *installation) serve(work context.Context) error {
+	if i.dev != nil {
+		i.group.Go(func() { i.dev.Maintain(work, i.log) })
+	}
+	if err := i.serveHealth(work); err != nil {
+		return err
+	}
+	if err := i.serveFunctions(work); err != nil {
+		return err
+	}
+	for _, role := range []string{config.RoleNorthbound, config.RoleInternal} {
+		for _, s := range i.sockets[role] {
+			conf, err := listen.ConfiguredTLS(s.conf, i.own, i.log)
+			if err != nil {
+				return err
+			}
+			l := router.Listener{Listener: s.Listener, TLS: conf, Components: role == config.RoleInternal, Mechanisms: s.conf.Mechanisms}
+			i.goServe("router", func() error { return i.router.Serve(work, l) })
+		}
+	}
+	if i.downstream != nil {
+		i.goServe("downstream", func() error { return i.downstream.Run(work) })
+	}
+	for _, s := range i.sockets[config.RoleHTTPAdapter] {
+		conf, err := listen.ConfiguredTLS(s.conf, i.own, i.log, "h2", "http/1.1")
+		if err != nil {
+			return err
+		}
+		i.goServe("adapter http", func() error { return i.http.Serve(work, s.Listener, conf) })
+	}
+	for role, sockets := range i.sockets {
+		for _, s := range sockets {
+			i.log.Info("listening", "role", role, "address", s.Addr().String(), "tls", s.conf.TLS != nil)
+		}
+	}
+	return nil
+}
+
+// serveHealth answers probes, metrics and the public keys.
+func (i *installation) serveHealth(work context.Context) error {
+	mux := observe.NewHandler(i.health, i.metrics)
+	if i.identity != nil {
+		mux.HandleFunc("GET /validating-keys", i.serveKeys)
+		mux.HandleFunc("GET /.well-known/jwks.json", i.serveKeys)
+	}
+	for _, s := range i.sockets[config.RoleHealth] {
+		if err := i.serveHTTP(work, s, &http.Server{Handler: mux}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serveHTTP serves one listener and stops it, with what is in flight, when the process does.
+func (i *installation) serveHTTP(work context.Context, s socket, srv *http.Server) error {
+	conf, err := listen.ConfiguredTLS(s.conf, i.own, i.log, "h2", "http/1.1")
+	if err != nil {
+		return err
+	}
+	srv.TLSConfig = conf
+	srv.ReadHeaderTimeout = 5 * time.Second
+	srv.ReadTimeout = 30 * time.Second
+	srv.WriteTimeout = 60 * time.Second
+	if srv.IdleTimeout == 0 {
+		srv.IdleTimeout = 2 * time.Minute
+	}
+	srv.MaxHeaderBytes = 64 << 10
+	srv.ErrorLog = slog.NewLogLogger(i.log.Handler(), slog.LevelDebug)
+	i.group.Go(func() {
+		<-work.Done()
+		ctx, cancel := context.WithTimeout(context.Background(), stopRest)
+		defer cancel()
+		if srv.Shutdown(ctx) != nil {
+			srv.Close()
+		}
+	})
+	i.goServe(s.conf.Role, func() error {
+		if conf != nil {
+			err = srv.ServeTLS(s.Listener, "", "")
+		} else {
+			err = srv.Serve(s.Listener)
+		}
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return err
+	})
+	return nil
+}

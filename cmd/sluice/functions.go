@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/sluice-iot/sluice/events"
+	invokehttp "github.com/sluice-iot/sluice/events/invoke/http"
+	"github.com/sluice-iot/sluice/events/invoke/inproc"
+	"github.com/sluice-iot/sluice/functions"
+	"github.com/sluice-iot/sluice/functions/host/knative"
+	"github.com/sluice-iot/sluice/functions/management"
+	"github.com/sluice-iot/sluice/internal/assertion"
+	"github.com/sluice-iot/sluice/internal/auth"
+	"github.com/sluice-iot/sluice/internal/config"
+	"github.com/sluice-iot/sluice/internal/registry"
+	"github.com/sluice-iot/sluice/internal/registry/sqlitestore"
+)
+
+// identity is the identity functions and what they stand on.
+type identity struct {
+	store     *sqlitestore.Store
+	registry  *registry.Service
+	signer    *assertion.Signer
+	functions []events.Function
+}
+
+// openFunctions makes the identity functions, or the way to where they are.
+func (i *installation) openFunctions(ctx, _ context.Context) (err error) {
+	switch url := i.cfg.Functions.Identity; {
+	case i.parts.identity:
+		if err := i.openIdentity(ctx); err != nil {
+			return err
+		}
+		i.invoker, err = inproc.New(i.log, i.identity.functions...)
+		return err
+	case url == "" && i.parts.http:
+		return fmt.Errorf("functions.identity is not set: an adapter needs the URL of the identity functions")
+	case url == "":
+		return nil // a router for applications only; it has no assertion to verify
+	default:
+		tlsFor, err := i.clientTLS()
+		if err != nil {
+			return err
+		}
+		inv, err := invokehttp.New(invokehttp.Config{URL: url, Source: "//" + i.cfg.Name + "/" + i.instance(), TLS: tlsFor(""), Log: i.log})
+		if err != nil {
+			return err
+		}
+		i.closers = append(i.closers, inv.Close)
+		i.invoker = inv
+		return nil
+	}
+}
+
+// instance names this process among the components.
+func (i *installation) instance() string {
+	host, err := os.Hostname()
+	if err != nil || auth.CheckInstance(auth.Adapter, host) != nil {
+		host = "local"
+	}
+	switch {
+	case i.parts.router && i.parts.http:
+		return "up/" + host
+	case i.parts.router:
+		return "router/" + host
+	default:
+		return "adapters/http-" + host
+	}
+}
+
+func (i *installation) openIdentity(ctx context.Context) (err error) {
+	if i.cfg.Registry.Store != "sqlite" {
+		return fmt.Errorf("registry.store %q is not served by this program; expected sqlite", i.cfg.Registry.Store)
+	}
+	d := &identity{}
+	if d.store, err = sqlitestore.Open(ctx, i.data.File("registry.db"), sqlitestore.Options{}); err != nil {
+		return err
+	}
+	i.closers = append(i.closers, func() {
+		if err := d.store.Close(); err != nil {
+			i.log.Error("close the registry", "err", err)
+		}
+	})
+	m := &i.cfg.Management
+	passwords := registry.NewPasswords(m.MaxBcryptCostFactor, 0)
+	if d.registry, err = registry.New(d.store, registry.Options{
+		TenantIDPattern: m.TenantIDPattern, DeviceIDPattern: m.DeviceIDPattern,
+		MaxBcryptCost: m.MaxBcryptCostFactor, HashFunctions: m.HashAlgorithmsAllowList, Passwords: passwords,
+	}); err != nil {
+		return err
+	}
+	kek, err := assertion.FileKEK(i.data.File("keys", "kek"))
+	if err != nil {
+		return err
+	}
+	if d.signer, err = assertion.NewSigner(assertion.SignerConfig{Store: d.store, KEK: kek, Issuer: "//" + i.cfg.Name}); err != nil {
+		return err
+	}
+	if d.functions, err = functions.Identity(functions.Deps{Registry: d.registry, Passwords: passwords, Signer: d.signer}); err != nil {
+		return err
+	}
+	i.identity = d
+	i.health.Readiness("registry", func(ctx context.Context) (bool, map[string]any) {
+		_, err := d.registry.Read(ctx, registry.Query{Tenant: registry.TenantKey{ID: "readiness"}})
+		return err == nil || isNotFound(err), nil
+	})
+	return nil
+}
+
+// keySource is where a router gets the keys that verify assertions.
+func (i *installation) keySource() assertion.KeySource {
+	if i.identity != nil {
+		return i.identity.signer.KeySource()
+	}
+	return func(ctx context.Context) (assertion.KeySet, time.Duration, error) {
+		set, err := events.Call(ctx, i.invoker, events.AssertionKeys{})
+		if err != nil {
+			return assertion.KeySet{}, 0, err
+		}
+		return assertion.KeySet{Keys: set.Keys}, set.MaxAge(), nil
+	}
+}
+
+// serveFunctions serves management and, to components, the functions.
+func (i *installation) serveFunctions(work context.Context) error {
+	if i.identity == nil {
+		return nil
+	}
+	m := &i.cfg.Management
+	api := management.New(i.identity.registry, management.Directory(i.directory), management.Options{
+		MaxBody: int64(m.MaxPayloadSize), Origin: m.CORSAllowedOrigin, Realm: m.Realm, Log: i.log})
+	for _, s := range i.sockets[config.RoleManagement] {
+		if err := i.serveHTTP(work, s, &http.Server{Handler: api, IdleTimeout: m.IdleTimeout}); err != nil {
+			return err
+		}
+	}
+	for _, s := range i.sockets[config.RoleFunction] {
+		host, err := knative.New(knative.Config{Name: i.cfg.Name, Functions: i.identity.functions,
+			Caller: knative.CertificateCaller, Log: i.log, QuietPeriod: 100 * time.Millisecond})
+		if err != nil {
+			return err
+		}
+		if err := i.serveHTTP(work, s, &http.Server{Handler: host}); err != nil {
+			return err
+		}
+		i.closers = append(i.closers, host.Drain)
+	}
+	return nil
+}
+
+// serveKeys answers with the public keys, for Hono's components.
+func (i *installation) serveKeys(w http.ResponseWriter, r *http.Request) {
+	set, age, err := i.identity.signer.KeySource()(r.Context())
+	if err != nil {
+		http.Error(w, "keys are not available", http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/jwk-set+json")
+	w.Header().Set("Cache-Control", "max-age="+strconv.Itoa(int(age.Seconds())))
+	json.NewEncoder(w).Encode(set)
+}
