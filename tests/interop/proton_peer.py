@@ -176,7 +176,8 @@ class Peer(MessagingHandler):
             delivery.settle()
 
     def on_settled(self, event):
-        if self.role == "recv":
+        # Proton also calls this for a pre-settled delivery of which more is to come.
+        if self.role == "recv" and event.delivery.local_state in STATES:
             say("settled")
             event.delivery.settle()
 
