@@ -45,6 +45,7 @@ func (r *Ring) Slots() int       { return len(r.r.slots) }
 func (r *Ring) Old(first, last uint32) []uint32 {
 	return r.r.oldIn(first, last)
 }
+func (r *Ring) Overlap(first, last uint32) (start, n uint32) { return r.r.overlap(first, last) }
 func (r *Ring) RemoveLink() (ids []uint32) {
 	r.r.removeLink(&r.l, func(id uint32, _ slot) { ids = append(ids, id) })
 	return ids

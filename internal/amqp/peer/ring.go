@@ -151,6 +151,22 @@ func (r *ring) remove(id uint32) {
 	}
 }
 
+// overlap returns where the range from first to last, which may name any ids,
+// meets the ring, and in how many.
+func (r *ring) overlap(first, last uint32) (start, n uint32) {
+	switch {
+	case r.n == 0:
+		return 0, 0
+	case r.base-first <= last-first:
+		start = r.base
+	case first-r.base < r.n:
+		start = first
+	default:
+		return 0, 0
+	}
+	return start, min(last-start, r.base+r.n-1-start) + 1
+}
+
 // oldIn returns the ids of the map from first to last, in order.
 func (r *ring) oldIn(first, last uint32) []uint32 {
 	var ids []uint32

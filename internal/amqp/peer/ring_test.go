@@ -104,3 +104,25 @@ func TestRingFull(t *testing.T) {
 		t.Error("no room after one was settled")
 	}
 }
+
+func TestRingOverlap(t *testing.T) {
+	for _, base := range []uint32{0, 1000, 1<<32 - 5, 1<<31 - 5} {
+		var r peer.Ring
+		if _, n := r.Overlap(base, base+10); n != 0 {
+			t.Errorf("empty ring: %d", n)
+		}
+		for i := range uint32(10) {
+			r.Add(base + i)
+		}
+		for _, tt := range []struct{ first, last, start, n uint32 }{
+			{0, 9, 0, 10}, {0, 0, 0, 1}, {9, 9, 9, 1}, {3, 5, 3, 3}, {5, 100, 5, 5}, {5, 1<<31 + 4, 5, 5},
+			{-100 & (1<<32 - 1), 3, 0, 4}, {1<<32 - 1<<31 + 5, 1<<31 + 1<<31 - 1, 0, 0}, {10, 20, 0, 0}, {1 << 30, 1<<30 + 1<<31 - 1, 0, 0},
+			{1<<32 - 1, 1<<31 - 2, 0, 10}, {1<<32 - 3, 1<<32 - 1, 0, 0},
+		} {
+			start, n := r.Overlap(base+tt.first, base+tt.last)
+			if n != tt.n || n > 0 && start != base+tt.start {
+				t.Errorf("base %d, %d to %d: got %d at %d, want %d at %d", base, tt.first, tt.last, n, start-base, tt.n, tt.start)
+			}
+		}
+	}
+}

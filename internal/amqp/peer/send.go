@@ -278,15 +278,7 @@ func (e *Engine) onDisposition(f amqp.Frame, fx *Effects) error {
 			s.hear(r, id, p, fx)
 		}
 	}
-	// A range may name ids that are settled; what lies outside of the ring is.
-	first, last := p.First, p.Last
-	if int32(first-r.base) < 0 {
-		first = r.base
-	}
-	if end := r.base + r.n - 1; int32(last-end) > 0 {
-		last = end
-	}
-	for id := first; int32(last-id) >= 0; id++ {
+	for id, left := r.overlap(p.First, p.Last); left > 0; id, left = id+1, left-1 {
 		s.hear(r, id, p, fx)
 	}
 	if full {
