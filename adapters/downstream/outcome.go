@@ -44,6 +44,8 @@ var (
 	errLost      = unavailable(adapters.TextNotProcessed, "link or connection was lost before the outcome came")
 	errNoHandles = unavailable(adapters.TextUnavailable, "the router allows no more links on its connection")
 
+	errTooLate error = &failure{iot.Errorf(iot.ErrTimeout, "%s", adapters.TextNoOutcome), "the caller gave up before the message was sent"}
+
 	errTooManyWait error = &failure{
 		&iot.Error{Sentinel: iot.ErrUnavailable, Text: adapters.TextUnavailable, RetryAfter: time.Second},
 		"too many messages wait for credit",

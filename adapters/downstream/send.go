@@ -74,6 +74,9 @@ func (s *Set) Send(ctx context.Context, m *iot.Message) error {
 	if m.Endpoint != iot.Telemetry && m.Endpoint != iot.Event {
 		return iot.Errorf(iot.ErrInvalid, "endpoint %.40q: want telemetry or event", m.Endpoint)
 	}
+	if ctx.Err() != nil {
+		return errTooLate
+	}
 	if !s.enter() {
 		return errStopping
 	}

@@ -148,6 +148,7 @@ func (s *Set) Run(ctx context.Context) error {
 	late := time.AfterFunc(closeGrace, abort)
 	keepers.Wait()
 	late.Stop()
+	s.failWaiting()
 	abort()
 	aside.Wait()
 	s.settleDown(s.o.SendTimeout)
@@ -239,17 +240,33 @@ func (s *Set) down(c *conn) {
 
 // pumpWaiting offers every waiting message again, to whatever became usable.
 func (s *Set) pumpWaiting(b *peer.Batch) {
-	s.waitMu.Lock()
-	targets := make([]*target, 0, len(s.waiters))
-	for t := range s.waiters {
-		targets = append(targets, t)
-	}
-	s.waitMu.Unlock()
-	for _, t := range targets {
+	for _, t := range s.waitingTargets() {
 		t.mu.Lock()
 		t.pump(b)
 		t.mu.Unlock()
 	}
+}
+
+// failWaiting tells what still waits that nothing will come.
+func (s *Set) failWaiting() {
+	for _, t := range s.waitingTargets() {
+		t.mu.Lock()
+		for d := t.first; d != nil; d = t.first {
+			t.unqueue(d)
+			d.finish(errStopping, true)
+		}
+		t.mu.Unlock()
+	}
+}
+
+func (s *Set) waitingTargets() []*target {
+	s.waitMu.Lock()
+	defer s.waitMu.Unlock()
+	targets := make([]*target, 0, len(s.waiters))
+	for t := range s.waiters {
+		targets = append(targets, t)
+	}
+	return targets
 }
 
 // target returns the target of k, locked, and makes it when it is not there.
