@@ -197,7 +197,9 @@ func (s *Set) giveUp(t *target, d *delivery) error {
 	case <-d.done:
 		return s.ended(t, d)
 	case <-d.timer.C:
-		t.inflight.Add(-1)
+		if d.sent {
+			t.inflight.Add(-1)
+		}
 		return errNoOutcome
 	}
 }

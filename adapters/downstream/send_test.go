@@ -222,6 +222,26 @@ func TestTimeoutSettlesReleased(t *testing.T) {
 	}
 }
 
+// A caller that gives up while the outcome comes gets either, and what it
+// leaves behind disturbs no other message.
+func TestGivingUpMeetsOutcome(t *testing.T) {
+	r := newScripted(t, "r")
+	var giveUp atomic.Pointer[context.CancelFunc]
+	r.answer = func(*received) amqp.Raw {
+		(*giveUp.Load())()
+		return amqp.StateAccepted
+	}
+	s, _ := start(t, downstream.Options{}, r)
+	eventually(t, s.Ready)
+	for range 2000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		giveUp.Store(&cancel)
+		if err := s.Send(ctx, telemetry(iot.AtLeastOnce)); err != nil && !errors.Is(err, iot.ErrTimeout) {
+			t.Fatalf("Send = %v, want nil or %v", err, iot.ErrTimeout)
+		}
+	}
+}
+
 // The time of a message that waited for credit counts from its sending.
 func TestTimeoutAfterWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -453,6 +473,43 @@ func TestIdleLinkIsDetached(t *testing.T) {
 	})
 }
 
+// A router that ends the session gets a new connection.
+func TestSessionEndedByRouter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newScripted(t, "r")
+		s, _ := start(t, downstream.Options{}, r)
+		synctest.Wait()
+		wantErr(t, s.Send(t.Context(), telemetry(iot.AtLeastOnce)), nil, "")
+		r.each("telemetry/T", func(l *peer.Link) {
+			l.Session().End(&amqp.Error{Condition: amqp.CondWindowViolation})
+		})
+		synctest.Wait()
+		if s.Ready() {
+			t.Error("Ready without a session")
+		}
+		time.Sleep(2 * time.Second)
+		wantErr(t, s.Send(t.Context(), telemetry(iot.AtLeastOnce)), nil, "")
+	})
+}
+
+// An adapter receives nothing here: links that the router attaches are refused.
+func TestRouterAttaches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newScripted(t, "r")
+		s, _ := start(t, downstream.Options{}, r)
+		synctest.Wait()
+		wantErr(t, s.Send(t.Context(), telemetry(iot.AtLeastOnce)), nil, "")
+		r.each("telemetry/T", func(l *peer.Link) {
+			l.Session().Attach(peer.Attachment{Name: "x", Role: amqp.RoleSender, Source: &amqp.Source{}, Target: &amqp.Target{}})
+		})
+		synctest.Wait()
+		if _, n := r.attaches(); n != 1 {
+			t.Errorf("%d detached, want 1", n)
+		}
+		wantErr(t, s.Send(t.Context(), telemetry(iot.AtLeastOnce)), nil, "")
+	})
+}
+
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newScripted(t, "r")
@@ -540,9 +597,12 @@ func TestWindowHoldsSendsBack(t *testing.T) {
 	r.window, r.credit = 2, 1000
 	s, _ := start(t, downstream.Options{CreditWait: time.Hour, SendTimeout: time.Hour}, r)
 	eventually(t, s.Ready)
+	burst(t, s, 1, 1)
+	r.mu.Lock() // its reader stops here
+	time.AfterFunc(100*time.Millisecond, r.mu.Unlock)
 	burst(t, s, 500, 100)
-	if r.count() != 500 {
-		t.Errorf("%d arrived, want 500", r.count())
+	if r.count() != 501 {
+		t.Errorf("%d arrived, want 501", r.count())
 	}
 }
 
