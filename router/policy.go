@@ -13,35 +13,55 @@ import (
 
 // distributions of the endpoints; an address begins with one of them.
 var distributions = map[string]forward.Distribution{
-	"telemetry":        forward.Anycast,
+	"telemetry":        forward.Balanced,
 	"event":            forward.Closed, // until there is a store to accept them
-	"command":          forward.Anycast,
-	"command_response": forward.Anycast,
-	"command_internal": forward.Anycast,
+	"command":          forward.Balanced,
+	"command_response": forward.Balanced,
+	"command_internal": forward.Balanced,
+	"notification":     forward.Multicast,
 }
 
 // carriesAssertion tells the endpoints to which adapters send for devices.
 var carriesAssertion = map[string]bool{"telemetry": true, "event": true, "command_response": true}
 
 // Sender implements [forward.Policy].
-func (r *Router) Sender(c *peer.Conn, address string) (forward.Distribution, forward.Gate, *amqp.Error) {
+func (r *Router) Sender(c *peer.Conn, address string) (forward.Access, *amqp.Error) {
 	id, kind, endpoint, err := r.may(c, address, auth.Write)
 	if err != nil {
-		return 0, nil, err
+		return forward.Access{}, err
 	}
-	if !carriesAssertion[endpoint] || r.verifier == nil {
-		return kind, nil, nil
+	a := forward.Access{Distribution: kind, MaxMessage: uint64(id.Limits.MessageSize)}
+	if carriesAssertion[endpoint] && r.verifier != nil {
+		_, rest, _ := strings.Cut(address, "/")
+		tenant, _, _ := strings.Cut(rest, "/")
+		a.Gate = &gate{tenant: iot.TenantID(tenant), required: id.AssertionsRequired, verifier: r.verifier, now: time.Now}
 	}
-	_, rest, _ := strings.Cut(address, "/")
-	tenant, _, _ := strings.Cut(rest, "/")
-	return kind, &gate{tenant: iot.TenantID(tenant), required: id.AssertionsRequired, verifier: r.verifier, now: time.Now}, nil
+	return a, nil
 }
 
-// Receiver implements [forward.Policy].
-func (r *Router) Receiver(c *peer.Conn, address string) (forward.Distribution, *amqp.Error) {
+// Receiver implements [forward.Policy]. A dynamic address is everybody's who
+// is somebody: only he knows it, and those whom he tells.
+func (r *Router) Receiver(c *peer.Conn, address string) (forward.Access, *amqp.Error) {
+	if address == "" {
+		if r.identity(c) == nil {
+			return forward.Access{}, errNobody
+		}
+		return forward.Access{}, nil
+	}
 	_, kind, _, err := r.may(c, address, auth.Read)
-	return kind, err
+	return forward.Access{Distribution: kind}, err
 }
+
+// Anonymous implements [forward.Policy]: each message's address is decided on
+// its own.
+func (r *Router) Anonymous(c *peer.Conn) *amqp.Error {
+	if r.identity(c) == nil {
+		return errNobody
+	}
+	return nil
+}
+
+var errNobody = &amqp.Error{Condition: amqp.CondUnauthorizedAccess, Description: "the identity is gone"}
 
 // may decides on one attach. Whoever may not is told so before he is told
 // whether the address exists.

@@ -189,3 +189,19 @@ func PropertiesTo(section []byte) ([]byte, error) {
 	}
 	return r.variable(codeString8, codeString32, "a string"), r.err
 }
+
+// HeaderPriority returns the priority that the header section at the start of
+// an encoded message names, and whether it names one.
+func HeaderPriority(message []byte) (uint8, bool) {
+	r := reader{buf: message}
+	if r.descriptor() != DescHeader {
+		return 0, false
+	}
+	f := openFields(&r)
+	f.boolField("header.durable")
+	if !f.next("header.priority") {
+		return 0, false
+	}
+	p := r.ubyte()
+	return p, r.err == nil
+}

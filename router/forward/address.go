@@ -21,15 +21,17 @@ const (
 
 // address is one address and the links on it.
 type address struct {
-	router *Router
-	name   string
-	kind   Distribution
-	refs   int // links; guarded by Router.mu
+	router  *Router
+	name    string
+	kind    Distribution
+	service Service // of a Local address
+	dynamic bool    // made for a receiver, and known only to whom it tells
+	refs    int     // links; guarded by Router.mu
 
 	mu        sync.Mutex
 	senders   map[*sender]struct{}
 	receivers map[*receiver]struct{}
-	ready     ring
+	ready     ready
 
 	given   int // see credit.go
 	granted int
@@ -49,8 +51,11 @@ type work struct {
 	parts   []Parts
 	scratch []byte
 	placed  []placement
+	from    []*sender // of each part
 	seen    []*sender
-	locked  *peer.Conn // the receiver's connection whose lock is held
+	overrun []*receiver // to be detached
+	missed  []*copies   // deliveries that one receiver will not have
+	locked  *peer.Conn  // the receiver's connection whose lock is held
 }
 
 // placement is what became of an unsettled delivery: sent on (to), answered
@@ -85,7 +90,7 @@ func (a *address) deliver(w *work, c *peer.Conn, events []peer.Event) {
 	defer a.mu.Unlock()
 	for i := range events {
 		ev := &events[i]
-		s := ev.Link.Data.(*sender)
+		s := w.from[i]
 		if s.gone {
 			continue
 		}
@@ -123,8 +128,15 @@ func (a *address) deliver(w *work, c *peer.Conn, events []peer.Event) {
 
 // place sends one delivery on, or holds it behind those that wait.
 func (a *address) place(w *work, s *sender, ev *peer.Event, parts *Parts) placement {
-	if len(parts.Tail) == 0 && len(parts.Head) == 0 && len(parts.Mid) == 0 && ev.State != nil {
+	if ev.State != nil {
 		return placement{state: ev.State} // refused by the gate
+	}
+	switch a.kind {
+	case Multicast:
+		return a.multicast(w, s, ev, parts)
+	case Closed:
+		a.router.stats.Released.Add(1)
+		return placement{state: amqp.StateReleased}
 	}
 	if a.surplus.len() == 0 {
 		out := peer.Outgoing{Tag: nil, Format: ev.Format, Settled: ev.Settled,
@@ -143,13 +155,12 @@ func (a *address) place(w *work, s *sender, ev *peer.Event, parts *Parts) placem
 // connection of the receiver stays locked in w.
 func (a *address) send(w *work, out *peer.Outgoing) (*receiver, peer.SendResult) {
 	result := peer.NoCredit
-	for a.ready.head != nil {
-		r := a.ready.head
+	for r := a.ready.head(); r != nil; r = a.ready.head() {
 		w.lock(r.c)
 		switch res := r.l.Send(out); res {
 		case peer.Sent:
 			w.b.Touch(r.c)
-			a.ready.turn()
+			a.ready.sent(r, out.Settled)
 			a.setGiven(r, int(r.l.Credit()))
 			a.router.stats.Forwarded.Add(1)
 			return r, res
@@ -179,13 +190,14 @@ func (a *address) hold(w *work, s *sender, ev *peer.Event, parts *Parts) placeme
 	m := parts.join()
 	s.held++
 	s.c.Hold(len(m))
-	a.surplus.push(held{s: s, id: ev.ID, settled: ev.Settled, format: ev.Format, message: m, deadline: w.now.Add(SurplusTime)})
+	a.surplus.push(held{s: s, id: ev.ID, settled: ev.Settled, format: ev.Format, priority: priority(m), message: m,
+		deadline: w.now.Add(SurplusTime)})
 	return placement{}
 }
 
 // pump sends surplus on while receivers take it. No connection is locked.
 func (a *address) pump(w *work) {
-	for a.surplus.len() > 0 && a.ready.head != nil {
+	for a.surplus.len() > 0 && a.ready.head() != nil {
 		h := a.surplus.peek()
 		out := peer.Outgoing{Format: h.format, Settled: h.settled, Tail: h.message}
 		if !h.settled {
@@ -304,8 +316,8 @@ func (a *address) addReceiver(w *work, r *receiver) {
 	defer a.mu.Unlock()
 	first := len(a.receivers) == 0
 	a.receivers[r] = struct{}{}
-	if first && a.kind == Anycast && !a.router.draining.Load() {
-		a.setAll(w.b, 1)
+	if first && a.kind != Closed {
+		a.setAll(w.b, a.firstCredit())
 	}
 }
 
@@ -318,6 +330,7 @@ func (a *address) removeReceiver(w *work, r *receiver) {
 	}
 	a.setGiven(r, 0)
 	r.gone = true
+	a.dropBacklog(w, r)
 	delete(a.receivers, r)
 	if len(a.receivers) == 0 {
 		a.abandon(w)
@@ -330,8 +343,8 @@ func (a *address) addSender(s *sender) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.senders[s] = struct{}{}
-	if a.kind == Anycast && len(a.receivers) > 0 && !a.router.draining.Load() {
-		s.out = 1
+	if !s.virtual {
+		s.out = a.firstCredit()
 	}
 	return s.out
 }
@@ -372,18 +385,34 @@ func (a *address) refresh(w *work, r *receiver, unblock bool) {
 	r.c.Lock()
 	credit, drain := int(r.l.Credit()), r.l.Drain()
 	r.c.Unlock()
-	a.setGiven(r, credit)
-	a.pump(w)
+	if a.kind == Multicast {
+		a.flushBacklog(w, r)
+	} else {
+		a.setGiven(r, credit)
+		a.pump(w)
+	}
 	if drain {
 		r.c.Lock()
 		r.l.Drained()
 		credit = int(r.l.Credit())
 		w.b.Touch(r.c)
 		r.c.Unlock()
-		a.setGiven(r, credit)
+		if a.kind != Multicast {
+			a.setGiven(r, credit)
+		}
 	}
 	a.serveWaiting(w.b)
 	a.arm()
+}
+
+// settled notes that n deliveries to r are settled.
+func (a *address) settled(r *receiver, n int) {
+	if a.kind != Balanced {
+		return
+	}
+	a.mu.Lock()
+	a.ready.done(r, n)
+	a.mu.Unlock()
 }
 
 // forget drops a surplus delivery that its sender settled itself.
@@ -398,4 +427,19 @@ func (a *address) forget(s *sender, id uint32) {
 		s.c.Hold(-len(h.message))
 		return false
 	})
+}
+
+// defaultPriority is that of a message whose header names none.
+const defaultPriority = 4
+
+// priority returns the message's priority, 0 to 9 by the specification.
+func priority(message []byte) uint8 {
+	if len(message) < 3 || message[2] != byte(amqp.DescHeader) {
+		return defaultPriority // the usual case needs no scan
+	}
+	p, ok := amqp.HeaderPriority(message)
+	if !ok {
+		return defaultPriority
+	}
+	return p
 }

@@ -17,8 +17,32 @@ import (
 // receiver takes away again is all that can become surplus, apart from the one
 // delivery that every sender may always send.
 
+// multicastCredit is what a sender to a multicast address has.
+const multicastCredit = 100
+
+// anycast reports whether each delivery goes to one receiver.
+func (a *address) anycast() bool { return a.kind == Balanced || a.kind == Closest }
+
+// firstCredit is what a sender gets when the address has receivers.
+func (a *address) firstCredit() int {
+	switch {
+	case a.router.draining.Load() || a.kind == Closed:
+		return 0
+	case a.kind == Local:
+		return serviceCredit
+	case len(a.receivers) == 0:
+		return 0
+	case a.kind == Multicast:
+		return multicastCredit
+	}
+	return 1
+}
+
 // used notes a delivery from s.
 func (a *address) used(s *sender, now time.Time) {
+	if s.virtual {
+		return
+	}
 	s.lastSend = now
 	if !s.active {
 		s.active = true
@@ -39,7 +63,16 @@ func (a *address) share() int {
 // grant raises the credit of s if it is due and there is some. The connection
 // of s is locked.
 func (a *address) grant(b *peer.Batch, s *sender) {
-	if s.gone || a.kind != Anycast || len(a.receivers) == 0 || s.held > 0 || a.router.draining.Load() {
+	if s.gone || s.virtual || !a.anycast() && a.kind != Multicast || len(a.receivers) == 0 || s.held > 0 || a.router.draining.Load() {
+		return
+	}
+	if a.kind == Multicast {
+		// Every receiver has a backlog of its own, so nobody's credit is shared.
+		if s.out < multicastCredit/2 {
+			s.out = multicastCredit
+			s.l.SetCredit(multicastCredit)
+			b.Touch(s.c)
+		}
 		return
 	}
 	share := 1
@@ -119,6 +152,9 @@ func (a *address) deactivate(s *sender) {
 // comes, none when the last one leaves.
 func (a *address) setAll(b *peer.Batch, n int) {
 	for s := range a.senders {
+		if s.virtual {
+			continue
+		}
 		a.deactivate(s)
 		s.out = n
 		s.c.Lock()

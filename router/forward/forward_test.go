@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,18 +20,30 @@ import (
 // open lets everybody do everything on telemetry addresses.
 type open struct{ gate forward.Gate }
 
-func (o open) Sender(_ *peer.Conn, address string) (forward.Distribution, forward.Gate, *amqp.Error) {
-	if address == "closed" {
-		return forward.Closed, nil, nil
-	}
-	return forward.Anycast, o.gate, nil
+func (o open) Sender(_ *peer.Conn, address string) (forward.Access, *amqp.Error) {
+	return forward.Access{Distribution: kindOf(address), Gate: o.gate}, nil
 }
 
-func (open) Receiver(_ *peer.Conn, address string) (forward.Distribution, *amqp.Error) {
+func (open) Receiver(_ *peer.Conn, address string) (forward.Access, *amqp.Error) {
 	if address == "forbidden" {
-		return 0, &amqp.Error{Condition: amqp.CondUnauthorizedAccess, Description: "not yours"}
+		return forward.Access{}, &amqp.Error{Condition: amqp.CondUnauthorizedAccess, Description: "not yours"}
 	}
-	return forward.Anycast, nil
+	return forward.Access{Distribution: kindOf(address)}, nil
+}
+
+func (open) Anonymous(*peer.Conn) *amqp.Error { return nil }
+
+// kindOf is named by the beginning of the address.
+func kindOf(address string) forward.Distribution {
+	switch {
+	case address == "closed":
+		return forward.Closed
+	case strings.HasPrefix(address, "closest/"):
+		return forward.Closest
+	case strings.HasPrefix(address, "multicast/"):
+		return forward.Multicast
+	}
+	return forward.Balanced
 }
 
 type anyone struct{}

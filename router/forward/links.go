@@ -14,6 +14,9 @@ type sender struct {
 	c    *peer.Conn
 	gate Gate
 	gone bool
+	// virtual is an address of a link to the anonymous terminus: the link's
+	// credit is not its own.
+	virtual bool
 
 	out      int // credit that the peer still has
 	active   bool
@@ -33,43 +36,13 @@ type receiver struct {
 	blocked bool // its connection takes no more for now
 	gone    bool
 
-	inRing     bool
-	prev, next *receiver
+	backlog int    // unsettled deliveries; see ready
+	turn    uint64 // when it was served last
+	place   int    // in ready.list, counted from 1; 0 = not there
+
+	backlogged   []delayed // multicast: copies that await credit
+	backlogBytes int
 }
-
-// ring holds the receivers with credit; they take turns.
-type ring struct{ head *receiver }
-
-func (r *ring) add(x *receiver) {
-	if x.inRing {
-		return
-	}
-	x.inRing = true
-	if r.head == nil {
-		r.head, x.prev, x.next = x, x, x
-		return
-	}
-	x.next, x.prev = r.head, r.head.prev
-	x.prev.next, x.next.prev = x, x
-}
-
-func (r *ring) remove(x *receiver) {
-	if !x.inRing {
-		return
-	}
-	x.inRing = false
-	if x.next == x {
-		r.head = nil
-	} else {
-		x.prev.next, x.next.prev = x.next, x.prev
-		if r.head == x {
-			r.head = x.next
-		}
-	}
-	x.prev, x.next = nil, nil
-}
-
-func (r *ring) turn() { r.head = r.head.next }
 
 // held is a surplus delivery: it came beyond the receivers' credit.
 type held struct {
@@ -77,12 +50,12 @@ type held struct {
 	id       uint32
 	settled  bool
 	format   uint32
-	tag      []byte
+	priority uint8
 	message  []byte
 	deadline time.Time // of an unsettled one
 }
 
-// queue is a first-in first-out list of surplus.
+// queue is a list of surplus: higher priorities first, each first in first out.
 type queue struct {
 	items []held
 	first int
@@ -90,7 +63,13 @@ type queue struct {
 
 func (q *queue) len() int { return len(q.items) - q.first }
 
-func (q *queue) push(h held) { q.items = append(q.items, h) }
+// push puts h behind everything of its priority and above.
+func (q *queue) push(h held) {
+	q.items = append(q.items, h)
+	for i := len(q.items) - 1; i > q.first && q.items[i-1].priority < h.priority; i-- {
+		q.items[i], q.items[i-1] = q.items[i-1], q.items[i]
+	}
+}
 
 func (q *queue) peek() *held { return &q.items[q.first] }
 

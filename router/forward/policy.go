@@ -9,20 +9,39 @@ import (
 type Distribution uint8
 
 const (
-	// Anycast hands each delivery to one of the attached receivers.
-	Anycast Distribution = iota + 1
+	// Balanced hands each delivery to the receiver with the least backlog.
+	Balanced Distribution = iota + 1
+	// Closest hands each delivery to one of the receivers, by turns.
+	Closest
+	// Multicast gives every receiver a copy.
+	Multicast
 	// Closed lets receivers attach and gives senders no credit: the address of
 	// a kind that this installation does not serve.
 	Closed
+	// Local hands each delivery to a [Service] of this process.
+	Local
 )
 
-// Policy decides what may be attached where.
+// Access is what a peer is granted on an address.
+type Access struct {
+	Distribution Distribution // of the address, the same for everybody
+	Gate         Gate         // for a sender: sees every message; nil = none
+	Service      Service      // of a Local address
+	MaxMessage   uint64       // for a sender: bytes; 0 = what the connection allows
+	// Dynamic lets a receiver have an address made for it.
+	Dynamic bool
+}
+
+// Policy decides what may be attached where. An error refuses the link.
 type Policy interface {
-	// Sender is asked when the peer of c wants to send to address. The Gate,
-	// which may be nil, sees every message. An error refuses the link.
-	Sender(c *peer.Conn, address string) (Distribution, Gate, *amqp.Error)
-	// Receiver is asked when the peer of c wants to receive from address.
-	Receiver(c *peer.Conn, address string) (Distribution, *amqp.Error)
+	// Sender is asked when the peer of c wants to send to address.
+	Sender(c *peer.Conn, address string) (Access, *amqp.Error)
+	// Receiver is asked when the peer of c wants to receive from address; the
+	// empty address asks for a dynamic one.
+	Receiver(c *peer.Conn, address string) (Access, *amqp.Error)
+	// Anonymous is asked when the peer of c wants to send without naming an
+	// address on the link. Sender is asked for each address all the same.
+	Anonymous(c *peer.Conn) *amqp.Error
 }
 
 // Gate looks at every message of one sender before it is forwarded.

@@ -16,6 +16,7 @@ type Stats struct {
 	Rejected  atomic.Int64 // refused by a gate
 	Released  atomic.Int64 // nobody took them in time
 	Dropped   atomic.Int64 // pre-settled, and the last receiver left
+	Overrun   atomic.Int64 // multicast receivers detached because they fell behind
 }
 
 // Router connects senders and receivers by address. It is a [peer.Handler].
@@ -62,7 +63,8 @@ func (r *Router) work(b *peer.Batch) *work {
 func (r *Router) done(w *work) {
 	w.b = nil
 	clear(w.parts)
-	w.parts = w.parts[:0]
+	clear(w.from)
+	w.parts, w.from = w.parts[:0], w.from[:0]
 	if cap(w.scratch) > 64*1024 {
 		w.scratch = nil
 	}
@@ -83,6 +85,9 @@ func (r *Router) Handle(b *peer.Batch, c *peer.Conn, events []peer.Event) {
 			r.event(w, c, &events[i])
 			i++
 		}
+		if len(w.overrun)+len(w.missed) > 0 {
+			r.settleUp(w)
+		}
 	}
 	r.done(w)
 }
@@ -102,7 +107,7 @@ func (r *Router) event(w *work, c *peer.Conn, ev *peer.Event) {
 	case peer.EventSenderState:
 		r.senderState(w, ev)
 	case peer.EventLost:
-		r.settle(w, ev.Token, amqp.StateDeliveryFailed)
+		r.lost(w, ev.Token)
 	case peer.EventDetach:
 		r.detached(w, ev.Link)
 	case peer.EventWritable:
@@ -113,18 +118,16 @@ func (r *Router) event(w *work, c *peer.Conn, ev *peer.Event) {
 // deliveries forwards the run of deliveries at the head of events that go to
 // one address, and returns its length.
 func (r *Router) deliveries(w *work, c *peer.Conn, events []peer.Event) int {
-	first, _ := events[0].Link.Data.(*sender)
-	if first == nil {
-		return 1 // of a link that was refused
-	}
+	w.parts, w.from = w.parts[:0], w.from[:0]
+	var a *address
 	n := 0
-	w.parts = w.parts[:0]
 	for ; n < len(events) && events[n].Kind == peer.EventDelivery; n++ {
 		ev := &events[n]
-		s, _ := ev.Link.Data.(*sender)
-		if s == nil || s.a != first.a {
+		s := r.origin(w, c, ev)
+		if s == nil || a != nil && s.a != a {
 			break
 		}
+		a = s.a
 		parts := Parts{Tail: ev.Payload}
 		ev.State = nil
 		if s.gate != nil {
@@ -132,34 +135,66 @@ func (r *Router) deliveries(w *work, c *peer.Conn, events []peer.Event) int {
 			parts, w.scratch, err = s.gate.Admit(ev.Payload, w.scratch)
 			if err != nil {
 				r.stats.Rejected.Add(1)
-				parts = Parts{}
 				ev.State = amqp.AppendRejected(nil, err)
 			}
 		}
-		w.parts = append(w.parts, parts)
+		w.parts, w.from = append(w.parts, parts), append(w.from, s)
+		if a.kind == Local {
+			r.serve(s, ev)
+			return n + 1
+		}
 	}
-	first.a.deliver(w, c, events[:n])
+	if n == 0 {
+		return 1 // of a link that was refused, or of a message that was
+	}
+	a.deliver(w, c, events[:n])
 	return n
+}
+
+// origin returns the sender of a delivery; nil when there is none, and the
+// delivery has been answered.
+func (r *Router) origin(w *work, c *peer.Conn, ev *peer.Event) *sender {
+	switch x := ev.Link.Data.(type) {
+	case *sender:
+		return x
+	case *anonymous:
+		s, err := r.target(w, x, ev)
+		c.Lock()
+		x.replenish()
+		if err != nil {
+			ev.Link.Settle(ev.ID, amqp.AppendRejected(nil, err), true)
+		}
+		w.b.Touch(c)
+		c.Unlock()
+		if err != nil {
+			r.stats.Rejected.Add(1)
+		}
+		return s
+	}
+	return nil
 }
 
 // outcomes carries a run of outcomes back to one sending connection.
 func (r *Router) outcomes(w *work, c *peer.Conn, events []peer.Event) int {
+	x, _ := events[0].Link.Data.(*receiver)
 	from, _ := events[0].Token.Ref.(*peer.Link)
 	if from == nil {
+		r.copied(w, c, &events[0])
 		return 1
 	}
 	src := from.Conn()
-	n, confirm := 0, 0
+	n, confirm, settled := 0, 0, 0
 	src.Lock()
 	for ; n < len(events) && events[n].Kind == peer.EventOutcome; n++ {
 		ev := &events[n]
 		l, _ := ev.Token.Ref.(*peer.Link)
-		if l == nil || l.Conn() != src {
+		if l == nil || l.Conn() != src || ev.Link != events[0].Link {
 			break
 		}
 		switch {
 		case ev.Settled:
 			l.Settle(ev.Token.ID, ev.State, true)
+			settled++
 		case l.ReceiverSettleMode() == amqp.ReceiverSecond:
 			l.Settle(ev.Token.ID, ev.State, false)
 		case ev.State.Terminal():
@@ -182,7 +217,35 @@ func (r *Router) outcomes(w *work, c *peer.Conn, events []peer.Event) int {
 		w.b.Touch(c)
 		c.Unlock()
 	}
+	if x != nil && settled+confirm > 0 {
+		x.a.settled(x, settled+confirm)
+	}
 	return n
+}
+
+// copied takes the outcome of a copy, or of a delivery that nobody waits for.
+func (r *Router) copied(w *work, c *peer.Conn, ev *peer.Event) {
+	if !ev.Settled {
+		if !ev.State.Terminal() {
+			return
+		}
+		c.Lock()
+		ev.Link.SettleSent(ev.ID, ev.State)
+		w.b.Touch(c)
+		c.Unlock()
+	}
+	if m, ok := ev.Token.Ref.(*copies); ok {
+		r.copyOutcome(w, m, ev.State)
+	}
+}
+
+// lost answers for a delivery whose receiver went before it settled.
+func (r *Router) lost(w *work, t peer.Token) {
+	if m, ok := t.Ref.(*copies); ok {
+		r.copyOutcome(w, m, amqp.StateDeliveryFailed)
+		return
+	}
+	r.settle(w, t, amqp.StateDeliveryFailed)
 }
 
 // senderState carries a sender's own word to the receiver that has the delivery.
@@ -217,96 +280,6 @@ func (r *Router) settle(w *work, t peer.Token, state amqp.Raw) {
 	c.Unlock()
 }
 
-// attach answers a peer's attach.
-func (r *Router) attach(w *work, c *peer.Conn, ev *peer.Event) {
-	refuse := func(err *amqp.Error) {
-		c.Lock()
-		ev.Link.Refuse(err)
-		w.b.Touch(c)
-		c.Unlock()
-	}
-	name, err := addressOf(ev.Attach)
-	if err != nil {
-		refuse(err)
-		return
-	}
-	if ev.Link.Role() == amqp.RoleReceiver {
-		kind, gate, err := r.policy.Sender(c, name)
-		if err != nil {
-			refuse(err)
-			return
-		}
-		a := r.acquire(name, kind)
-		s := &sender{a: a, l: ev.Link, c: c, gate: gate}
-		c.Lock()
-		ev.Link.Data = s
-		ev.Link.Accept(peer.Attachment{})
-		w.b.Touch(c)
-		c.Unlock()
-		if credit := a.addSender(s); credit > 0 {
-			c.Lock()
-			ev.Link.SetCredit(uint32(credit))
-			c.Unlock()
-		}
-		return
-	}
-	kind, err := r.policy.Receiver(c, name)
-	if err != nil {
-		refuse(err)
-		return
-	}
-	a := r.acquire(name, kind)
-	x := &receiver{a: a, l: ev.Link, c: c}
-	c.Lock()
-	ev.Link.Data = x
-	ev.Link.Accept(peer.Attachment{})
-	w.b.Touch(c)
-	c.Unlock()
-	r.own(c, x, true)
-	a.addReceiver(w, x)
-	a.refresh(w, x, false)
-}
-
-// addressOf returns the address that an attach is about.
-func addressOf(p *amqp.Attach) (string, *amqp.Error) {
-	switch {
-	case p.Role == amqp.RoleSender && p.Coordinator:
-		return "", &amqp.Error{Condition: amqp.CondNotImplemented, Description: "there are no transactions here"}
-	case len(p.Unsettled) > 0 && p.Unsettled[0] != 0x40 && !emptyMap(p.Unsettled):
-		return "", &amqp.Error{Condition: amqp.CondNotImplemented, Description: "links are not resumed here"}
-	case p.Role == amqp.RoleSender && p.Target != nil && p.Target.Address != "":
-		return p.Target.Address, nil
-	case p.Role == amqp.RoleSender && p.Target != nil && p.Target.Dynamic:
-		return "", &amqp.Error{Condition: amqp.CondNotImplemented, Description: "a target cannot be dynamic here"}
-	case p.Role == amqp.RoleSender:
-		return "", &amqp.Error{Condition: amqp.CondNotAllowed, Description: "target.address is missing: the anonymous terminus is not offered"}
-	case p.Source != nil && p.Source.Address != "":
-		return p.Source.Address, nil
-	case p.Source != nil && p.Source.Dynamic:
-		return "", &amqp.Error{Condition: amqp.CondNotImplemented, Description: "dynamic sources are not offered"}
-	}
-	return "", &amqp.Error{Condition: amqp.CondInvalidField, Description: "source.address is missing"}
-}
-
-func emptyMap(m amqp.Raw) bool {
-	v, _, err := amqp.DecodeValue(m)
-	x, ok := v.(amqp.Map)
-	return err == nil && ok && len(x) == 0
-}
-
-func (r *Router) acquire(name string, kind Distribution) *address {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	a := r.addresses[name]
-	if a == nil {
-		a = &address{router: r, name: name, kind: kind,
-			senders: map[*sender]struct{}{}, receivers: map[*receiver]struct{}{}}
-		r.addresses[name] = a
-	}
-	a.refs++
-	return a
-}
-
 func (r *Router) release(a *address) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -339,6 +312,8 @@ func (r *Router) detached(w *work, l *peer.Link) {
 	case *sender:
 		x.a.removeSender(w, x)
 		r.release(x.a)
+	case *anonymous:
+		r.forgetTargets(w, x)
 	case *receiver:
 		r.own(x.c, x, false)
 		x.a.removeReceiver(w, x)
@@ -366,6 +341,7 @@ func (r *Router) Writable(b *peer.Batch, c *peer.Conn) {
 	for _, x := range list {
 		x.a.refresh(w, x, true)
 	}
+	r.settleUp(w)
 	r.done(w)
 }
 

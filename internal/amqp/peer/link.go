@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/sluice-iot/sluice/internal/amqp"
@@ -189,6 +190,7 @@ type Attachment struct {
 	Desired            []amqp.Symbol
 	Properties         amqp.Raw
 	Credit             uint32 // receiver: given at once
+	MaxMessageSize     uint64 // receiver: bytes; 0 = that of the connection
 }
 
 // Attach attaches a link on a session that the peer has answered or not yet;
@@ -239,7 +241,7 @@ func (l *Link) Accept(a Attachment) {
 		a.Target = l.attach.Target
 	}
 	if l.role == amqp.RoleReceiver {
-		l.maxMessage = l.s.e.cfg.MaxMessageSize
+		l.maxMessage = cmp.Or(a.MaxMessageSize, l.s.e.cfg.MaxMessageSize)
 	}
 	l.writeAttach(a)
 	l.attach = nil

@@ -1,0 +1,153 @@
+package forward
+
+import (
+	"crypto/rand"
+	"strings"
+
+	"github.com/sluice-iot/sluice/internal/amqp"
+	"github.com/sluice-iot/sluice/internal/amqp/peer"
+)
+
+// dynamicPrefix begins every address that is made for a receiver. The rest is
+// random: to know it is to be allowed to send to it.
+const dynamicPrefix = "_dynamic/"
+
+// attach answers a peer's attach.
+func (r *Router) attach(w *work, c *peer.Conn, ev *peer.Event) {
+	err := supported(ev.Attach)
+	if err == nil {
+		if ev.Link.Role() == amqp.RoleReceiver {
+			err = r.attachSender(w, c, ev)
+		} else {
+			err = r.attachReceiver(w, c, ev)
+		}
+	}
+	if err != nil {
+		c.Lock()
+		ev.Link.Refuse(err)
+		w.b.Touch(c)
+		c.Unlock()
+	}
+}
+
+// supported refuses what no address has.
+func supported(p *amqp.Attach) *amqp.Error {
+	switch {
+	case p.Role == amqp.RoleSender && p.Coordinator:
+		return &amqp.Error{Condition: amqp.CondNotImplemented, Description: "there are no transactions here"}
+	case len(p.Unsettled) > 0 && !emptyMap(p.Unsettled):
+		return &amqp.Error{Condition: amqp.CondNotImplemented, Description: "links are not resumed here"}
+	case p.Role == amqp.RoleSender && p.Target != nil && p.Target.Dynamic:
+		return &amqp.Error{Condition: amqp.CondNotImplemented, Description: "a target cannot be dynamic here"}
+	}
+	return nil
+}
+
+// senderAttach asks whether the peer of c may send to an address.
+func (r *Router) senderAttach(c *peer.Conn, name string) (Access, *amqp.Error) {
+	if strings.HasPrefix(name, dynamicPrefix) {
+		r.mu.Lock()
+		a := r.addresses[name]
+		r.mu.Unlock()
+		if a == nil || !a.dynamic {
+			return Access{}, &amqp.Error{Condition: amqp.CondNotFound, Description: "no such dynamic address"}
+		}
+		return Access{Distribution: a.kind}, nil
+	}
+	return r.policy.Sender(c, name)
+}
+
+// attachSender attaches a link over which the peer sends.
+func (r *Router) attachSender(w *work, c *peer.Conn, ev *peer.Event) *amqp.Error {
+	if ev.Attach.Target == nil || ev.Attach.Target.Address == "" {
+		return r.attachAnonymous(w, c, ev)
+	}
+	name := ev.Attach.Target.Address
+	d, err := r.senderAttach(c, name)
+	if err != nil {
+		return err
+	}
+	s := &sender{a: r.acquire(name, d), l: ev.Link, c: c, gate: d.Gate}
+	c.Lock()
+	ev.Link.Data = s
+	ev.Link.Accept(peer.Attachment{MaxMessageSize: d.MaxMessage})
+	w.b.Touch(c)
+	c.Unlock()
+	if credit := s.a.addSender(s); credit > 0 {
+		c.Lock()
+		ev.Link.SetCredit(uint32(credit))
+		c.Unlock()
+	}
+	return nil
+}
+
+func (r *Router) attachAnonymous(w *work, c *peer.Conn, ev *peer.Event) *amqp.Error {
+	if err := r.policy.Anonymous(c); err != nil {
+		return err
+	}
+	c.Lock()
+	ev.Link.Data = &anonymous{l: ev.Link, c: c, senders: map[string]*sender{}}
+	a := peer.Attachment{Credit: anonymousCredit}
+	if ev.Attach.Target == nil {
+		a.Target = &amqp.Target{}
+	}
+	ev.Link.Accept(a)
+	w.b.Touch(c)
+	c.Unlock()
+	return nil
+}
+
+// attachReceiver attaches a link over which the peer receives.
+func (r *Router) attachReceiver(w *work, c *peer.Conn, ev *peer.Event) *amqp.Error {
+	src := ev.Attach.Source
+	if src == nil || src.Address == "" && !src.Dynamic {
+		return &amqp.Error{Condition: amqp.CondInvalidField, Description: "source.address is missing"}
+	}
+	name := src.Address
+	if src.Dynamic {
+		name = ""
+	}
+	d, err := r.policy.Receiver(c, name)
+	if err != nil {
+		return err
+	}
+	answer := peer.Attachment{}
+	if src.Dynamic {
+		name = dynamicPrefix + rand.Text()
+		named := *src
+		named.Address, named.HasAddress = name, true
+		answer.Source = &named
+		d.Distribution, d.Dynamic = Balanced, true
+	}
+	x := &receiver{a: r.acquire(name, d), l: ev.Link, c: c}
+	c.Lock()
+	ev.Link.Data = x
+	ev.Link.Accept(answer)
+	w.b.Touch(c)
+	c.Unlock()
+	r.own(c, x, true)
+	x.a.addReceiver(w, x)
+	x.a.refresh(w, x, false)
+	return nil
+}
+
+func emptyMap(m amqp.Raw) bool {
+	v, _, err := amqp.DecodeValue(m)
+	x, ok := v.(amqp.Map)
+	return err == nil && ok && len(x) == 0
+}
+
+// acquire returns the address of that name, made if need be, and counts a link on it.
+func (r *Router) acquire(name string, d Access) *address {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.addresses[name]
+	if a == nil {
+		a = &address{router: r, name: name, kind: d.Distribution, service: d.Service, dynamic: d.Dynamic,
+			senders: map[*sender]struct{}{}, receivers: map[*receiver]struct{}{}}
+		a.ready.turns = a.kind == Closest
+		r.addresses[name] = a
+	}
+	a.refs++
+	return a
+}

@@ -1,0 +1,104 @@
+package forward
+
+import (
+	"sync"
+
+	"github.com/sluice-iot/sluice/internal/amqp"
+	"github.com/sluice-iot/sluice/internal/amqp/peer"
+)
+
+// serviceCredit is what a sender to a service has; it gets one back for every
+// request that is finished.
+const serviceCredit = 100
+
+// Service answers the messages sent to an address in this process.
+type Service interface {
+	// Request gets one message. It must not wait: what takes time is done in a
+	// goroutine, at most as many at a time as there is credit. q is the
+	// service's until it calls q.Done.
+	Request(q *Request)
+}
+
+// Request is one message to a [Service]. The service settles it, replies or
+// does not, and calls Done.
+type Request struct {
+	Conn    *peer.Conn
+	Address string
+	Message []byte
+	Settled bool // by its sender
+
+	router *Router
+	link   *peer.Link
+	id     uint32
+	once   sync.Once
+}
+
+// Settle tells the sender the outcome; without effect when it was pre-settled.
+func (q *Request) Settle(state amqp.Raw) {
+	if q.Settled {
+		return
+	}
+	q.Settled = true
+	var b peer.Batch
+	q.Conn.Lock()
+	q.link.Settle(q.id, state, true)
+	b.Touch(q.Conn)
+	q.Conn.Unlock()
+	b.Flush()
+}
+
+// Reply sends an encoded message to the receiver of address on the request's
+// own connection, pre-settled, and reports whether there is one with credit.
+func (q *Request) Reply(address string, message []byte) bool {
+	return q.router.sendTo(q.Conn, address, message)
+}
+
+// Done returns the request's credit.
+func (q *Request) Done() {
+	q.once.Do(func() {
+		var b peer.Batch
+		q.Conn.Lock()
+		if q.link.Attached() {
+			q.link.SetCredit(min(q.link.Credit()+1, serviceCredit))
+			b.Touch(q.Conn)
+		}
+		q.Conn.Unlock()
+		b.Flush()
+	})
+}
+
+// serve hands a delivery to the service of its address.
+func (r *Router) serve(s *sender, ev *peer.Event) {
+	q := &Request{Conn: s.c, Address: s.a.name, Message: append([]byte{}, ev.Payload...), Settled: ev.Settled,
+		router: r, link: ev.Link, id: ev.ID}
+	s.a.service.Request(q)
+}
+
+// sendTo sends a message to a receiver that one connection has on an address.
+func (r *Router) sendTo(c *peer.Conn, name string, message []byte) bool {
+	r.mu.Lock()
+	k := r.conns[c]
+	r.mu.Unlock()
+	if k == nil {
+		return false
+	}
+	var found *receiver
+	k.mu.Lock()
+	for x := range k.receivers {
+		if x.a.name == name {
+			found = x
+			break
+		}
+	}
+	k.mu.Unlock()
+	if found == nil {
+		return false
+	}
+	var b peer.Batch
+	c.Lock()
+	res := found.l.Send(&peer.Outgoing{Settled: true, Tail: message})
+	b.Touch(c)
+	c.Unlock()
+	b.Flush()
+	return res == peer.Sent
+}
