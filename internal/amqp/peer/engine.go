@@ -111,6 +111,7 @@ type Engine struct {
 	transfer    amqp.Transfer
 	disposition amqp.Disposition
 	flow        amqp.Flow
+	flowOut     amqp.Flow
 
 	closeSent bool
 	closeErr  *amqp.Error // what the peer's or our close said

@@ -80,3 +80,6 @@ func (s spy) SetReadDeadline(t time.Time) error {
 	s.look("SetReadDeadline")
 	return s.transport.SetReadDeadline(t)
 }
+
+// PutBuffer gives back what TakeOutput gave, as a connection does.
+func PutBuffer(b []byte) { putBuffer(b) }

@@ -236,7 +236,8 @@ func (s *Session) flush() {
 func (s *Session) writeFlow(l *Link) {
 	s.flowDue = false
 	s.window = s.e.cfg.IncomingWindow
-	f := amqp.Flow{
+	f := &s.e.flowOut // not on the stack, for it goes through an interface
+	*f = amqp.Flow{
 		NextIncomingID: s.nextIncomingID, HasNextIncomingID: s.begun,
 		IncomingWindow: s.window,
 		NextOutgoingID: s.nextOutgoingID,
@@ -251,7 +252,7 @@ func (s *Session) writeFlow(l *Link) {
 			f.HasAvailable = true
 		}
 	}
-	s.e.writeFrame(amqp.FrameAMQP, s.channel, &f)
+	s.e.writeFrame(amqp.FrameAMQP, s.channel, f)
 }
 
 func (e *Engine) onFlow(fr amqp.Frame, fx *Effects) error {
