@@ -122,14 +122,48 @@ func (c *Conn) Info() *PeerInfo { return &c.info }
 // Accept serves one accepted socket until it ends and returns why: nil after an
 // orderly close. It makes the TLS handshake when o.TLS is set. onConn, which
 // may be nil, gets the connection before anything is read.
+//
+// A client that speaks AMQP without TLS where TLS is asked for gets as far as the
+// list of SASL mechanisms and is refused whatever it answers: a socket that is
+// just dropped would look like an outage to it.
 func Accept(ctx context.Context, nc net.Conn, o Options, onConn func(*Conn)) error {
-	info := PeerInfo{RemoteAddr: nc.RemoteAddr().String(), TLS: o.TLS != nil}
+	info := PeerInfo{RemoteAddr: nc.RemoteAddr().String()}
+	bare := false
+	if o.TLS != nil {
+		first, err := firstByte(ctx, nc)
+		if err != nil {
+			nc.Close()
+			return err
+		}
+		if bare = first == amqp.HeaderSASL[0]; bare { // TLS begins with 0x16
+			o.TLS = nil
+		}
+	}
+	info.TLS = o.TLS != nil
 	t, err := newTransport(ctx, nc, o.TLS, true, &info)
 	if err != nil {
 		nc.Close()
 		return err
 	}
-	return acceptOn(ctx, t, o, info, onConn)
+	return acceptOn(ctx, t, o, info, func(c *Conn) {
+		c.e.sasl.refuse = bare
+		if onConn != nil {
+			onConn(c)
+		}
+	})
+}
+
+// firstByte waits for the first byte of a socket and leaves it there.
+func firstByte(ctx context.Context, nc net.Conn) (byte, error) {
+	t, err := newTCP(nc)
+	if err != nil {
+		return 0, err
+	}
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	defer stop()
+	nc.SetReadDeadline(time.Now().Add(handshakeTimeout))
+	defer nc.SetReadDeadline(time.Time{})
+	return t.peek()
 }
 
 // AcceptPipe is Accept for an in-memory connection.
@@ -212,7 +246,11 @@ func (c *Conn) serve(ctx context.Context) (err error) {
 	c.t.SetReadDeadline(time.Now().Add(handshakeTimeout))
 	c.mu.Lock()
 	b.Touch(c) // a client has something to say first
+	done := c.e.Done()
 	c.mu.Unlock()
+	if done {
+		return nil // closed before it began
+	}
 	b.Flush()
 	return c.read(ctx, b)
 }
@@ -247,14 +285,8 @@ func (c *Conn) batch(ctx context.Context, buf []byte, b *Batch) (n int, err erro
 	fx := effects.Get().(*Effects)
 	defer putEffects(fx)
 	for {
-		c.mu.Lock()
-		k, ierr := c.e.Input(buf[n:], time.Now(), fx)
+		k, auth, ierr := c.input(buf[n:], b, fx)
 		n += k
-		if c.e.HasOutput() || c.t.Pending() {
-			b.Touch(c)
-		}
-		auth := ierr == nil && c.e.NeedsAuth()
-		c.mu.Unlock()
 		if len(fx.Events) > 0 {
 			c.handle(b, fx)
 		}
@@ -266,6 +298,18 @@ func (c *Conn) batch(ctx context.Context, buf []byte, b *Batch) (n int, err erro
 			return n, ierr
 		}
 	}
+}
+
+// input gives the engine what came and reports whether the owner has to answer a
+// SASL step. A panic leaves no lock behind.
+func (c *Conn) input(buf []byte, b *Batch, fx *Effects) (n int, auth bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, err = c.e.Input(buf, time.Now(), fx)
+	if c.e.HasOutput() || c.t.Pending() {
+		b.Touch(c)
+	}
+	return n, err == nil && c.e.NeedsAuth(), err
 }
 
 func (c *Conn) handle(b *Batch, fx *Effects) {

@@ -562,9 +562,60 @@ func TestTLSGoodbye(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	io.WriteString(p, amqp.HeaderSASL+"more")
+	io.WriteString(p, "GET / HTTP/1.1\r\n\r\n")
 	io.ReadAll(p)
 	if err := <-srv.errs; err == nil || !strings.Contains(err.Error(), "TLS handshake") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestNoTLS: a client that forgot TLS hears of SASL and is refused even with the
+// right password.
+func TestNoTLS(t *testing.T) {
+	serverTLS, _ := certificates(t)
+	srv := startServer(t, peer.Options{Handler: newRelay(), TLS: serverTLS})
+	for _, first := range []string{"header SASL", "header AMQP"} {
+		c, err := net.Dial("tcp", srv.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for _, f := range []string{first, "init mechanism=PLAIN initial-response=00750070"} {
+			b, _ := parseFrame(f)
+			c.Write(b)
+		}
+		b, err := io.ReadAll(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(formatOutput(b), "; "); got != "header SASL; mechanisms mechanisms=PLAIN; outcome code=1" {
+			t.Errorf("got %s", got)
+		}
+		if err := <-srv.errs; err == nil {
+			t.Error("no error")
+		}
+	}
+}
+
+// TestSilentTLS: a client that says nothing at all keeps nobody from stopping.
+func TestSilentTLS(t *testing.T) {
+	serverTLS, _ := certificates(t)
+	client, server := sockets(t)
+	defer client.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if err := peer.Accept(ctx, server, peer.Options{Handler: newRelay(), TLS: serverTLS, Auth: plain{}}, nil); err == nil {
+		t.Error("no error")
+	}
+}
+
+// TestClosedBeforeItBegan: a connection that its owner closes at once ends at once.
+func TestClosedBeforeItBegan(t *testing.T) {
+	client, server := sockets(t)
+	defer client.Close()
+	start := time.Now()
+	peer.Accept(t.Context(), server, peer.Options{Handler: newRelay(), Auth: plain{}}, func(c *peer.Conn) { c.Close(nil) })
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("after %v", d)
 	}
 }

@@ -143,6 +143,8 @@ type tlsTransport struct {
 	tcp *tcpTransport
 	tls *tls.Conn
 	net *tlsBuffer
+
+	told bool // Read has returned because of pending output
 }
 
 // tlsBuffer is the net.Conn beneath the TLS layer.
@@ -239,6 +241,14 @@ func (t *tlsTransport) Read(head []byte) ([]byte, error) {
 		if _, wait := err.(errWouldBlock); err != nil && !wait {
 			return nil, err
 		}
+		// The TLS layer may have an answer of its own to be written, which the
+		// caller sees to; once, for it may take a while.
+		if pending := t.Pending(); pending && !t.told {
+			t.told = true
+			return append(getBuffer(), head...), nil
+		} else if !pending {
+			t.told = false
+		}
 		if err := t.tcp.waitReadable(); err != nil {
 			return nil, err
 		}
@@ -247,14 +257,25 @@ func (t *tlsTransport) Read(head []byte) ([]byte, error) {
 
 // waitReadable waits until the socket has input or is at its end.
 func (t *tcpTransport) waitReadable() error {
-	var peek [1]byte
-	return t.rc.Read(func(fd uintptr) bool {
-		_, err := ignoreEINTR(func() (int, error) {
-			n, _, err := syscall.Recvfrom(int(fd), peek[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	_, err := t.peek()
+	return err
+}
+
+// peek is waitReadable that tells the first byte; 0 at the end of input.
+func (t *tcpTransport) peek() (byte, error) {
+	var first [1]byte
+	var failed error
+	err := t.rc.Read(func(fd uintptr) bool {
+		_, failed = ignoreEINTR(func() (int, error) {
+			n, _, err := syscall.Recvfrom(int(fd), first[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 			return n, err
 		})
-		return err != syscall.EAGAIN
+		return failed != syscall.EAGAIN
 	})
+	if err == nil {
+		err = failed
+	}
+	return first[0], err
 }
 
 func (t *tlsTransport) TryWrite(b []byte) (int, error) {
