@@ -24,6 +24,12 @@ const (
 	// EventDelivery: a whole delivery came on a receiving link (ID, Tag, Format,
 	// Settled, State, Payload).
 	EventDelivery
+	// EventPart: more of a delivery whose EventDelivery had More set (ID,
+	// Payload); the last one has More unset.
+	EventPart
+	// EventAborted: the rest of a delivery whose EventDelivery had More set will
+	// not come (ID).
+	EventAborted
 	// EventCredit: the credit of a sending link changed, or the peer wants it
 	// drained (Link.Drain).
 	EventCredit
@@ -52,6 +58,7 @@ type Event struct {
 	Kind    EventKind
 	Settled bool
 	Closed  bool
+	More    bool // EventDelivery, EventPart: further parts follow
 	Session *Session
 	Link    *Link
 	ID      uint32 // delivery-id

@@ -33,6 +33,13 @@ type Link struct {
 	// sender may use what it was once given, also after a flow that took it back.
 	limit   uint32
 	partial *partial // delivery of which more frames are to come
+	// cutThrough hands the owner large deliveries in parts.
+	cutThrough bool
+
+	// Sender: a delivery in parts is under way, of so many bytes so far.
+	streaming bool
+	streamID  uint32
+	streamed  uint64
 }
 
 type linkState uint8
@@ -52,6 +59,8 @@ type partial struct {
 	settled bool
 	state   []byte
 	payload []byte
+	size    uint64 // of what came so far
+	cut     bool   // the owner gets it in parts
 }
 
 // Name returns the link's name.
@@ -191,6 +200,10 @@ type Attachment struct {
 	Properties         amqp.Raw
 	Credit             uint32 // receiver: given at once
 	MaxMessageSize     uint64 // receiver: bytes; 0 = that of the connection
+	// CutThrough makes a receiver hand over deliveries above 64 KiB in parts:
+	// an EventDelivery with More set, then EventPart. Their size has no bound
+	// but MaxMessageSize.
+	CutThrough bool
 }
 
 // Attach attaches a link on a session that the peer has answered or not yet;
@@ -241,7 +254,11 @@ func (l *Link) Accept(a Attachment) {
 		a.Target = l.attach.Target
 	}
 	if l.role == amqp.RoleReceiver {
-		l.maxMessage = cmp.Or(a.MaxMessageSize, l.s.e.cfg.MaxMessageSize)
+		l.cutThrough = a.CutThrough
+		l.maxMessage = a.MaxMessageSize
+		if !a.CutThrough {
+			l.maxMessage = cmp.Or(a.MaxMessageSize, l.s.e.cfg.MaxMessageSize)
+		}
 	}
 	l.writeAttach(a)
 	l.attach = nil
@@ -312,6 +329,7 @@ func (l *Link) gone(err *amqp.Error, closed bool, fx *Effects) {
 		return
 	}
 	l.state = linkDetached
+	l.abortPartial(fx)
 	fx.add(Event{Kind: EventDetach, Session: l.s, Link: l, Error: err, Closed: closed})
 	l.forget(fx)
 }

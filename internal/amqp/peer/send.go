@@ -11,6 +11,7 @@ type Outgoing struct {
 	Tag     []byte // nil = the delivery-id, 4 bytes
 	Format  uint32
 	Settled bool
+	More    bool // the rest follows by Link.Continue
 	Token   Token
 	// Head, Mid and Tail together are the encoded message: three parts, so that
 	// a section can be replaced without copying what surrounds it.
@@ -21,9 +22,11 @@ func (o *Outgoing) size() int { return len(o.Head) + len(o.Mid) + len(o.Tail) }
 
 // backlogItem is the rest of a delivery that the peer's window cut off.
 type backlogItem struct {
-	link *Link
-	id   uint32
-	rest []byte
+	link  *Link
+	id    uint32
+	rest  []byte
+	more  bool // and it does not end the delivery
+	abort bool // nothing is left but to say that it is aborted
 }
 
 // SendResult says what became of a Send.
@@ -44,6 +47,8 @@ func (l *Link) CanSend(size int) SendResult {
 	switch s := l.s; {
 	case !l.attached() || s.e.phase != phaseReady:
 		return Gone
+	case l.streaming:
+		return NotNow // until Continue has sent the last of it
 	case l.maxMessage > 0 && uint64(size) > l.maxMessage:
 		return TooLarge
 	case l.credit == 0:
@@ -82,6 +87,9 @@ func (l *Link) Send(o *Outgoing) SendResult {
 	if !settled {
 		s.sent.add(id, l, o.Token)
 	}
+	if o.More {
+		l.streaming, l.streamID, l.streamed = true, id, uint64(size)
+	}
 	s.writeTransfer(l, id, o, settled, size)
 	return Sent
 }
@@ -114,7 +122,7 @@ func (s *Session) writeTransfer(l *Link, id uint32, o *Outgoing, settled bool, s
 	b = amqp.AppendUint(b, o.Format)
 	b = amqp.AppendBool(b, settled)
 	room := int(e.maxFrame) - transferRoom
-	if size > room {
+	if size > room || o.More {
 		b = append(b, 0x41) // more
 		b[list+1] = 6
 	}
@@ -130,7 +138,7 @@ func (s *Session) writeTransfer(l *Link, id uint32, o *Outgoing, settled bool, s
 	b = append(b, rest[:room]...)
 	e.out = amqp.CloseFrame(b, at)
 	s.countTransfer()
-	s.writeRest(backlogItem{l, id, rest[room:]})
+	s.writeRest(backlogItem{link: l, id: id, rest: rest[room:], more: o.More})
 }
 
 func (s *Session) countTransfer() {
@@ -143,13 +151,15 @@ func (s *Session) countTransfer() {
 func (s *Session) writeRest(it backlogItem) {
 	e := s.e
 	room := int(e.maxFrame) - transferRoom
-	for len(it.rest) > 0 {
+	for len(it.rest) > 0 || it.abort {
 		if s.remoteWindow == 0 {
 			s.backlog = append(s.backlog, it)
 			return
 		}
 		n := min(room, len(it.rest))
-		t := amqp.Transfer{Handle: it.link.handle, DeliveryID: it.id, HasDeliveryID: true, More: n < len(it.rest)}
+		t := amqp.Transfer{Handle: it.link.handle, DeliveryID: it.id, HasDeliveryID: true,
+			More: n < len(it.rest) || it.more, Aborted: it.abort}
+		it.abort = false
 		if e.out == nil {
 			e.out = getBuffer()
 		}
@@ -308,7 +318,7 @@ func (s *Session) hear(r *ring, id uint32, p *amqp.Disposition, fx *Effects) {
 	}
 	if r == &s.received {
 		ev.Kind = EventSenderState
-		if d := l.partial; d != nil && d.id == id {
+		if d := l.partial; d != nil && d.id == id && !d.cut {
 			d.settled = d.settled || p.Settled
 			return // the owner has not seen it yet
 		}
@@ -332,7 +342,7 @@ func (e *Engine) onTransfer(f amqp.Frame, fx *Effects) error {
 	}
 	s.window--
 	s.nextIncomingID++
-	if s.window <= e.cfg.IncomingWindow/2 {
+	if s.window <= e.cfg.IncomingWindow/2 && s.withheld == 0 {
 		s.flowDue = true
 		s.markDirty()
 	}
@@ -353,6 +363,7 @@ func (e *Engine) onTransfer(f amqp.Frame, fx *Effects) error {
 		return nil
 	}
 	if e := l.onTransfer(p, payload, fx); e != nil {
+		l.abortPartial(fx)
 		fx.add(Event{Kind: EventDetach, Session: s, Link: l, Error: e, Closed: true})
 		l.Detach(e)
 	}
@@ -380,16 +391,22 @@ func (l *Link) onTransfer(p *amqp.Transfer, payload []byte, fx *Effects) *amqp.E
 		return &amqp.Error{Condition: amqp.CondNotAllowed, Description: fmt.Sprintf("transfer of delivery %d before %d is complete", p.DeliveryID, d.id)}
 	}
 	if p.Aborted {
-		l.dropPartial() // it counts as settled and used its credit
-		l.s.received.remove(d.id)
+		l.abortPartial(fx) // it counts as settled and used its credit
+		if l.s.received.get(d.id) != nil {
+			l.s.received.remove(d.id)
+		}
 		return nil
 	}
 	d.settled = d.settled || p.Settled
 	if len(p.State) > 0 {
 		d.state = append(d.state[:0], p.State...)
 	}
-	if l.maxMessage > 0 && uint64(len(d.payload)+len(payload)) > l.maxMessage {
+	if d.size += uint64(len(payload)); l.maxMessage > 0 && d.size > l.maxMessage {
 		return l.tooLarge()
+	}
+	if d.cut {
+		l.passOn(d, payload, p.More, fx)
+		return nil
 	}
 	e := l.s.e
 	if most := maxPartials * e.cfg.MaxMessageSize; uint64(e.partial+len(payload)) > most {
@@ -399,6 +416,9 @@ func (l *Link) onTransfer(p *amqp.Transfer, payload []byte, fx *Effects) *amqp.E
 	d.payload = append(d.payload, payload...)
 	e.partial += len(payload)
 	if p.More {
+		if l.cutThrough && len(d.payload) >= cutThroughSize {
+			l.cut(d, fx)
+		}
 		return nil
 	}
 	l.dropPartial()

@@ -30,6 +30,7 @@ type Session struct {
 	// Incoming.
 	nextIncomingID uint32
 	window         uint32 // transfers that we still take
+	withheld       int    // who asked that the window is not opened again
 	received       ring
 
 	links    map[uint32]*Link // by the peer's handle
@@ -235,7 +236,9 @@ func (s *Session) flush() {
 // window opens to its full width again with each.
 func (s *Session) writeFlow(l *Link) {
 	s.flowDue = false
-	s.window = s.e.cfg.IncomingWindow
+	if s.withheld == 0 {
+		s.window = s.e.cfg.IncomingWindow
+	}
 	f := &s.e.flowOut // not on the stack, for it goes through an interface
 	*f = amqp.Flow{
 		NextIncomingID: s.nextIncomingID, HasNextIncomingID: s.begun,
