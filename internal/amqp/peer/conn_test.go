@@ -277,6 +277,7 @@ func TestSlowPeer(t *testing.T) {
 		r := accept(t, peer.Options{Handler: h})
 		r.open("attach name=out handle=0 role=receiver source=q",
 			"flow next-incoming-id=0 incoming-window=1000000 next-outgoing-id=0 outgoing-window=0 handle=0 delivery-count=0 link-credit=1000000")
+		synctest.Wait()
 		for range 200 {
 			h.node("q").held = append(h.node("q").held, message{settled: true, payload: make([]byte, size)})
 		}
@@ -316,6 +317,7 @@ func TestSlowPeerCatchesUp(t *testing.T) {
 		r := accept(t, peer.Options{Handler: h})
 		r.open("attach name=out handle=0 role=receiver source=q",
 			"flow next-incoming-id=0 incoming-window=1000000 next-outgoing-id=0 outgoing-window=0 handle=0 delivery-count=0 link-credit=1000000")
+		synctest.Wait()
 		for range 300 {
 			h.node("q").held = append(h.node("q").held, message{settled: true, payload: make([]byte, 10_000)})
 		}

@@ -213,12 +213,15 @@ func TestNoSocketUnderLock(t *testing.T) {
 		defer cancel()
 		go w.Run(ctx)
 		ours, theirs := peer.NewPipe()
+		var mu sync.Mutex
 		calls := map[string]int{}
 		r := &raw{t: t, p: theirs, done: make(chan error, 1)}
 		go func() {
 			r.done <- peer.AcceptPipe(t.Context(), ours, peer.Options{Handler: newRelay(), Auth: plain{}, Local: "x", Wheel: w}, func(c *peer.Conn) {
 				r.conn = c
 				peer.Spy(c, func(call string, free bool) {
+					mu.Lock()
+					defer mu.Unlock()
 					if calls[call]++; !free {
 						t.Errorf("%s with the lock held", call)
 					}
