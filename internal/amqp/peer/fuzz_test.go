@@ -83,7 +83,7 @@ func (o *owner) act(ev peer.Event) {
 			ev.Link.Refuse(&amqp.Error{Condition: amqp.CondNotFound})
 			return
 		}
-		ev.Link.Accept(peer.Attachment{Credit: 5})
+		ev.Link.Accept(peer.Attachment{Credit: 5, CutThrough: o.steps%2 == 0})
 	case peer.EventDelivery:
 		ev.Link.SetToken(ev.ID, peer.Token{ID: ev.ID})
 		switch o.steps % 3 {
@@ -94,12 +94,28 @@ func (o *owner) act(ev peer.Event) {
 		}
 		ev.Link.SetCredit(uint32(o.steps % 9))
 		for _, l := range o.links {
-			l.Send(&peer.Outgoing{Tail: ev.Payload, Tag: ev.Tag, Settled: o.steps%2 == 0})
+			l.Send(&peer.Outgoing{Tail: ev.Payload, Tag: ev.Tag, Settled: o.steps%2 == 0, More: ev.More || o.steps%4 == 0})
+		}
+	case peer.EventPart, peer.EventOpen:
+		for _, l := range o.links {
+			l.Continue(ev.Payload, ev.More)
+		}
+	case peer.EventAborted:
+		for _, l := range o.links {
+			l.Abort()
 		}
 	case peer.EventCredit, peer.EventWritable:
 		for _, l := range o.links {
-			l.Send(&peer.Outgoing{Tail: make([]byte, o.steps%2000)})
+			l.Send(&peer.Outgoing{Tail: make([]byte, o.steps%2000), More: o.steps%4 == 0})
+			l.Continue(make([]byte, o.steps%1000), o.steps%3 == 0)
+			if o.steps%11 == 0 {
+				l.Abort()
+			}
 			l.Drained()
+		}
+		if o.steps%13 == 0 {
+			ev.Session.Withhold(true)
+			ev.Session.Withhold(false)
 		}
 	case peer.EventOutcome:
 		if !ev.Settled {

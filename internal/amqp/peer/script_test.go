@@ -247,10 +247,17 @@ func (d *driver) event(ev peer.Event) string {
 		if ev.Settled {
 			s += " settled"
 		}
+		if ev.More {
+			s += " more"
+		}
 		if len(ev.State) > 0 {
 			s += " state=" + formatState(ev.State)
 		}
 		return s
+	case peer.EventPart:
+		return fmt.Sprintf("part%s id=%d payload=%s more=%v", name, ev.ID, formatBytes(ev.Payload), ev.More)
+	case peer.EventAborted:
+		return fmt.Sprintf("aborted%s id=%d", name, ev.ID)
 	case peer.EventCredit:
 		s := fmt.Sprintf("credit%s %d", name, ev.Link.Credit())
 		if ev.Link.Drain() {
@@ -333,6 +340,8 @@ func (d *driver) call(w []string) {
 		}
 	case "end":
 		d.sessions[arg(0)].End(parseError(with["error"]))
+	case "withhold":
+		d.sessions[arg(0)].Withhold(arg(1) == "on")
 	case "close":
 		d.e.Close(parseError(with["error"]))
 	case "abandon":
@@ -374,6 +383,8 @@ func attachment(with map[string]string) peer.Attachment {
 		a.ReceiverSettleMode = amqp.ReceiverSecond
 	}
 	a.Role = with["role"] == "receiver"
+	a.CutThrough = with["parts"] == "true"
+	a.MaxMessageSize = uint64(number(with["max-message-size"]))
 	return a
 }
 
@@ -408,7 +419,7 @@ func (d *driver) linkCall(name string, l *peer.Link, arg func(int) string, with 
 		l.Drained()
 	case "send":
 		for range max(1, number(with["times"])) {
-			o := peer.Outgoing{Settled: arg(1) == "settled", Token: peer.Token{ID: number(with["token"])}}
+			o := peer.Outgoing{Settled: arg(1) == "settled", More: with["more"] == "true", Token: peer.Token{ID: number(with["token"])}}
 			if v, ok := with["tag"]; ok {
 				o.Tag = parseBytes(v)
 			}
@@ -420,6 +431,12 @@ func (d *driver) linkCall(name string, l *peer.Link, arg func(int) string, with 
 				d.say(": %s", sendResults[r])
 			}
 		}
+	case "continue":
+		if r := l.Continue(parseBytes(with["payload"]), with["more"] == "true"); r != peer.Sent {
+			d.say(": %s", sendResults[r])
+		}
+	case "abort":
+		l.Abort()
 	case "settle":
 		if !l.Settle(number(arg(1)), parseState(arg(2)), arg(3) != "unsettled") {
 			d.say(": was settled")

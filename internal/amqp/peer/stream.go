@@ -60,6 +60,7 @@ func (l *Link) Continue(payload []byte, more bool) SendResult {
 		return NotNow
 	}
 	l.streamed += uint64(len(payload))
+	s.e.large = max(s.e.large, len(payload))
 	it := backlogItem{link: l, id: l.streamID, rest: payload, more: more}
 	l.streaming = more
 	if s.remoteFrames(len(payload)) > s.remoteWindow {
