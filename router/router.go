@@ -20,7 +20,8 @@ import (
 const (
 	maxFrameSize   = 16 * 1024
 	idleTimeout    = 20 * time.Second
-	maxMessageSize = 1 << 20
+	maxMessageSize = 1 << 20 // of deliveries that are put together; others have no bound
+	incomingWindow = 512     // transfer frames: what may wait for a stalled receiver
 	channelMax     = 1023
 )
 
@@ -123,6 +124,7 @@ func (r *Router) options(d *door, conf *tls.Config) peer.Options {
 		Config: peer.Config{
 			ContainerID: r.name, MaxFrameSize: maxFrameSize, ChannelMax: channelMax,
 			IdleTimeout: idleTimeout, MaxMessageSize: maxMessageSize,
+			IncomingWindow: incomingWindow,
 		},
 		Handler: (*handler)(r), Wheel: r.wheel, TLS: conf, Auth: d,
 		OnPanic: func(v any, stack []byte) { r.log.Error("panic on a connection", "panic", v, "stack", string(stack)) },

@@ -29,6 +29,7 @@ type address struct {
 	refs    int     // links; guarded by Router.mu
 
 	mu        sync.Mutex
+	counts    Counts
 	senders   map[*sender]struct{}
 	receivers map[*receiver]struct{}
 	ready     ready
@@ -37,11 +38,14 @@ type address struct {
 	granted int
 	active  int
 	actives []*sender // a superset of the active ones
+	oldest  time.Time // no active sender's last delivery was before it
 	waiting []*sender
 
 	surplus queue
+	expiry  time.Time            // of the unsettled surplus that waits longest; zero = none
+	stalled map[*stream]struct{} // large deliveries that wait for their receiver
 	timer   *time.Timer
-	armed   bool
+	due     time.Time // when the timer fires; zero = not set
 }
 
 // work is what one goroutine needs while it forwards a batch; it is pooled.
@@ -54,14 +58,14 @@ type work struct {
 	from    []*sender // of each part
 	seen    []*sender
 	overrun []*receiver // to be detached
-	missed  []*copies   // deliveries that one receiver will not have
+	missed  []copyState // of receivers that will say nothing themselves
 	locked  *peer.Conn  // the receiver's connection whose lock is held
 }
 
 // placement is what became of an unsettled delivery: sent on (to), answered
 // (state), or held (neither).
 type placement struct {
-	link  *peer.Link
+	s     *sender
 	id    uint32
 	to    peer.Token
 	state amqp.Raw
@@ -100,8 +104,11 @@ func (a *address) deliver(w *work, c *peer.Conn, events []peer.Event) {
 			w.seen = append(w.seen, s)
 		}
 		p := a.place(w, s, ev, &w.parts[i])
+		if ev.More && s.stream == nil {
+			s.begin(ev, nil).dead = true // answered: the rest is not wanted
+		}
 		if !ev.Settled && (p.state != nil || p.to.Ref != nil) {
-			p.link, p.id = ev.Link, ev.ID
+			p.s, p.id = s, ev.ID
 			w.placed = append(w.placed, p)
 		}
 	}
@@ -109,66 +116,102 @@ func (a *address) deliver(w *work, c *peer.Conn, events []peer.Event) {
 	c.Lock()
 	for _, p := range w.placed {
 		if p.state != nil {
-			p.link.Settle(p.id, p.state, true)
-		} else {
-			p.link.SetToken(p.id, p.to)
+			p.s.l.Settle(p.id, p.state, true)
+		} else if !p.s.l.SetToken(p.id, p.to) {
+			p.s.settledEarly(p.id, p.to, w.now)
 		}
 	}
 	for _, s := range w.seen {
 		s.seen = false
-		a.grant(w.b, s)
+		if s.held > 0 {
+			a.withdraw(w.b, s)
+		} else {
+			a.grant(w.b, s)
+		}
 	}
 	w.b.Touch(c)
 	c.Unlock()
 	clear(w.placed)
 	clear(w.seen)
 	w.placed, w.seen = w.placed[:0], w.seen[:0]
-	a.arm()
+	a.arm(w.now)
 }
 
 // place sends one delivery on, or holds it behind those that wait.
 func (a *address) place(w *work, s *sender, ev *peer.Event, parts *Parts) placement {
 	if ev.State != nil {
+		a.counts.Rejected++
 		return placement{state: ev.State} // refused by the gate
 	}
 	switch a.kind {
 	case Multicast:
 		return a.multicast(w, s, ev, parts)
 	case Closed:
-		a.router.stats.Released.Add(1)
+		a.counts.Released++
 		return placement{state: amqp.StateReleased}
 	}
 	if a.surplus.len() == 0 {
-		out := peer.Outgoing{Tag: nil, Format: ev.Format, Settled: ev.Settled,
-			Token: peer.Token{Ref: ev.Link, ID: ev.ID}, Head: parts.Head, Mid: parts.Mid, Tail: parts.Tail}
-		if r, res := a.send(w, &out); res == peer.Sent {
-			return placement{to: peer.Token{Ref: r.l, ID: r.l.LastID()}}
-		} else if res == peer.TooLarge {
-			return placement{state: amqp.AppendRejected(nil, &amqp.Error{Condition: amqp.CondMessageSizeExceeded,
-				Description: "larger than the receiver takes"})}
+		out := peer.Outgoing{Format: ev.Format, Settled: ev.Settled,
+			Head: parts.Head, Mid: parts.Mid, Tail: parts.Tail, More: ev.More}
+		if !ev.Settled {
+			out.Token = peer.Token{Ref: ev.Link, ID: ev.ID}
+		}
+		switch r, res := a.send(w, &out); res {
+		case peer.Sent:
+			p := sentTo(r)
+			if ev.More {
+				s.begin(ev, r)
+				a.setGiven(r, 0)
+			}
+			return p
+		case peer.TooLarge:
+			a.counts.Rejected++
+			return placement{state: stateTooLarge}
 		}
 	}
 	return a.hold(w, s, ev, parts)
 }
 
+var stateTooLarge = amqp.AppendRejected(nil, &amqp.Error{Condition: amqp.CondMessageSizeExceeded,
+	Description: "larger than the receiver takes"})
+
+// sentTo is the placement of what was just sent to r, whose connection is locked.
+func sentTo(r *receiver) placement {
+	if r.l.SenderSettleMode() == amqp.SenderSettled {
+		// The receiver asked for deliveries that are settled when they come: it
+		// will say no more.
+		return placement{state: amqp.StateAccepted}
+	}
+	return placement{to: peer.Token{Ref: r.l, ID: r.l.LastID()}}
+}
+
 // send offers a delivery to the ready receivers in turn. On Sent the
-// connection of the receiver stays locked in w.
+// connection of the receiver stays locked in w. TooLarge is the result when
+// none of them takes messages that large.
 func (a *address) send(w *work, out *peer.Outgoing) (*receiver, peer.SendResult) {
 	result := peer.NoCredit
+	var small []*receiver // those for whom it is too large
+	defer func() {
+		for _, r := range small {
+			a.ready.add(r)
+		}
+	}()
 	for r := a.ready.head(); r != nil; r = a.ready.head() {
 		w.lock(r.c)
 		switch res := r.l.Send(out); res {
 		case peer.Sent:
 			w.b.Touch(r.c)
-			a.ready.sent(r, out.Settled)
+			a.ready.sent(r, r.l.Settles(out.Settled))
 			a.setGiven(r, int(r.l.Credit()))
-			a.router.stats.Forwarded.Add(1)
+			a.counts.Forwarded++
 			return r, res
 		case peer.NotNow:
 			r.blocked = true
 			a.setGiven(r, 0)
 		case peer.TooLarge:
-			return r, res
+			result = res
+			small = append(small, r)
+			a.ready.remove(r)
 		default:
 			a.setGiven(r, 0)
 		}
@@ -181,17 +224,25 @@ func (a *address) send(w *work, out *peer.Outgoing) (*receiver, peer.SendResult)
 func (a *address) hold(w *work, s *sender, ev *peer.Event, parts *Parts) placement {
 	if len(a.receivers) == 0 || !ev.Settled && s.c.Held() > maxHeldBytes {
 		if ev.Settled {
-			a.router.stats.Dropped.Add(1)
+			a.counts.Dropped++
 			return placement{}
 		}
-		a.router.stats.Released.Add(1)
+		a.counts.Released++
 		return placement{state: amqp.StateReleased}
 	}
 	m := parts.join()
 	s.held++
 	s.c.Hold(len(m))
-	a.surplus.push(held{s: s, id: ev.ID, settled: ev.Settled, format: ev.Format, priority: priority(m), message: m,
-		deadline: w.now.Add(SurplusTime)})
+	var st *stream
+	if ev.More {
+		st = s.begin(ev, nil)
+	}
+	h := held{s: s, stream: st, id: ev.ID, settled: ev.Settled, format: ev.Format, priority: priority(m), message: m,
+		deadline: w.now.Add(SurplusTime)}
+	a.surplus.push(h)
+	if !h.settled && a.expiry.IsZero() {
+		a.expiry = h.deadline
+	}
 	return placement{}
 }
 
@@ -199,44 +250,52 @@ func (a *address) hold(w *work, s *sender, ev *peer.Event, parts *Parts) placeme
 func (a *address) pump(w *work) {
 	for a.surplus.len() > 0 && a.ready.head() != nil {
 		h := a.surplus.peek()
-		out := peer.Outgoing{Format: h.format, Settled: h.settled, Tail: h.message}
+		out := peer.Outgoing{Format: h.format, Settled: h.settled, Tail: h.message, More: h.stream != nil}
 		if !h.settled {
 			out.Token = peer.Token{Ref: h.s.l, ID: h.id}
 		}
 		r, res := a.send(w, &out)
-		var to peer.Token
-		if res == peer.Sent {
-			to = peer.Token{Ref: r.l, ID: r.l.LastID()}
-		}
-		w.unlock()
+		var p placement
 		switch res {
 		case peer.Sent:
-			a.answer(w, h, to, nil)
+			p = sentTo(r)
 		case peer.TooLarge:
-			a.answer(w, h, to, amqp.AppendRejected(nil, &amqp.Error{Condition: amqp.CondMessageSizeExceeded}))
-		default:
+			a.counts.Rejected++
+			p.state = stateTooLarge
+		}
+		w.unlock()
+		if res != peer.Sent && res != peer.TooLarge {
 			return
 		}
+		done := *h
 		a.surplus.pop()
+		if st := done.stream; st != nil && res == peer.TooLarge {
+			a.kill(w, st)
+		}
+		a.answer(w, &done, p)
+		if st := done.stream; st != nil && res == peer.Sent {
+			st.r, r.stream = r, st
+			a.setGiven(r, 0)
+			a.flow(w, st)
+		}
 	}
 	w.unlock()
 }
 
 // answer tells the sender what became of a surplus delivery, and gives it
 // credit again when that was its last.
-func (a *address) answer(w *work, h *held, to peer.Token, state amqp.Raw) {
+func (a *address) answer(w *work, h *held, p placement) {
 	s := h.s
-	s.held--
-	s.c.Hold(-len(h.message))
+	h.uncharge()
 	if s.gone {
 		return
 	}
 	s.c.Lock()
 	if !h.settled {
-		if state != nil {
-			s.l.Settle(h.id, state, true)
-		} else {
-			s.l.SetToken(h.id, to)
+		if p.state != nil {
+			s.l.Settle(h.id, p.state, true)
+		} else if !s.l.SetToken(h.id, p.to) {
+			s.settledEarly(h.id, p.to, w.now)
 		}
 	}
 	if s.held == 0 {
@@ -248,18 +307,24 @@ func (a *address) answer(w *work, h *held, to peer.Token, state amqp.Raw) {
 
 // expire releases the unsettled surplus that has waited long enough.
 func (a *address) expire(w *work) {
-	due := func(h *held) bool { return !h.settled && !h.deadline.After(w.now) }
+	if a.expiry.IsZero() || a.expiry.After(w.now) {
+		return
+	}
 	var out []held
+	a.expiry = time.Time{}
 	a.surplus.filter(func(h *held) bool {
-		if due(h) {
+		if !h.settled && !h.deadline.After(w.now) {
 			out = append(out, *h)
 			return false
+		}
+		if !h.settled && (a.expiry.IsZero() || h.deadline.Before(a.expiry)) {
+			a.expiry = h.deadline
 		}
 		return true
 	})
 	for i := range out {
-		a.router.stats.Released.Add(1)
-		a.answer(w, &out[i], peer.Token{}, amqp.StateReleased)
+		a.counts.Released++
+		a.giveUp(w, &out[i], amqp.StateReleased)
 	}
 }
 
@@ -269,27 +334,43 @@ func (a *address) abandon(w *work) {
 		h := *a.surplus.peek()
 		a.surplus.pop()
 		if h.settled {
-			a.router.stats.Dropped.Add(1)
-			a.answer(w, &h, peer.Token{}, nil)
+			a.counts.Dropped++
+			a.giveUp(w, &h, nil)
 			continue
 		}
-		a.router.stats.Released.Add(1)
-		a.answer(w, &h, peer.Token{}, amqp.StateReleased)
+		a.counts.Released++
+		a.giveUp(w, &h, amqp.StateReleased)
 	}
+}
+
+// giveUp answers a surplus delivery that nobody will have.
+func (a *address) giveUp(w *work, h *held, state amqp.Raw) {
+	if h.stream != nil {
+		a.kill(w, h.stream)
+	}
+	a.answer(w, h, placement{state: state})
 }
 
 // arm sets the timer for the next thing that time brings: surplus to release,
 // senders to rest.
-func (a *address) arm() {
-	if a.armed || a.surplus.len() == 0 && len(a.actives) == 0 {
-		return
+func (a *address) arm(now time.Time) {
+	due := a.expiry
+	earlier := func(t time.Time) {
+		if due.IsZero() || t.Before(due) {
+			due = t
+		}
 	}
-	wait := idleTime
-	if a.surplus.len() > 0 {
-		wait = SurplusTime / 4
+	if len(a.actives) > 0 {
+		earlier(a.restAt())
 	}
-	a.armed = true
-	if a.timer == nil {
+	if len(a.stalled) > 0 {
+		earlier(now.Add(idleTime))
+	}
+	if due.IsZero() || !a.due.IsZero() && !due.Before(a.due) {
+		return // a timer that comes too early sets itself again
+	}
+	a.due = due
+	if wait := due.Sub(now); a.timer == nil {
 		a.timer = time.AfterFunc(wait, a.tick)
 	} else {
 		a.timer.Reset(wait)
@@ -300,11 +381,12 @@ func (a *address) tick() {
 	var b peer.Batch
 	w := a.router.work(&b)
 	a.mu.Lock()
-	a.armed = false
+	a.due = time.Time{}
 	a.expire(w)
+	a.expireStreams(w)
 	a.rest(w.b, w.now)
 	a.serveWaiting(w.b)
-	a.arm()
+	a.arm(w.now)
 	a.mu.Unlock()
 	a.router.done(w)
 	b.Flush()
@@ -331,6 +413,10 @@ func (a *address) removeReceiver(w *work, r *receiver) {
 	a.setGiven(r, 0)
 	r.gone = true
 	a.dropBacklog(w, r)
+	if st := r.stream; st != nil {
+		r.stream, st.r = nil, nil
+		a.kill(w, st)
+	}
 	delete(a.receivers, r)
 	if len(a.receivers) == 0 {
 		a.abandon(w)
@@ -338,19 +424,26 @@ func (a *address) removeReceiver(w *work, r *receiver) {
 	}
 }
 
-// addSender attaches a sender and returns its first credit.
-func (a *address) addSender(s *sender) int {
+// addSender attaches a sender and gives it its first credit, before anybody
+// can take that back. The sender's connection is not locked.
+func (a *address) addSender(w *work, s *sender) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.senders[s] = struct{}{}
-	if !s.virtual {
-		s.out = a.firstCredit()
+	if s.virtual {
+		return
 	}
-	return s.out
+	if s.out = a.firstCredit(); s.out > 0 {
+		s.c.Lock()
+		s.l.SetCredit(uint32(s.out))
+		w.b.Touch(s.c)
+		s.c.Unlock()
+	}
 }
 
-// removeSender detaches a sender. Its unsettled surplus goes with it; what it
-// sent pre-settled is the receivers' all the same.
+// removeSender detaches a sender. Its unsettled surplus goes with it, released
+// if there is still a link to say so on; what it sent pre-settled is the
+// receivers' all the same.
 func (a *address) removeSender(w *work, s *sender) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -358,16 +451,22 @@ func (a *address) removeSender(w *work, s *sender) {
 		return
 	}
 	a.deactivate(s)
+	a.aborted(w, s)
 	s.gone = true
 	delete(a.senders, s)
-	a.surplus.filter(func(h *held) bool {
-		if h.s != s || h.settled {
-			return true
-		}
-		s.held--
-		s.c.Hold(-len(h.message))
-		return false
-	})
+	if s.held > 0 {
+		a.surplus.filter(func(h *held) bool {
+			if h.s != s || h.settled {
+				return true
+			}
+			h.uncharge()
+			s.c.Lock()
+			s.l.Settle(h.id, amqp.StateReleased, true)
+			w.b.Touch(s.c)
+			s.c.Unlock()
+			return false
+		})
+	}
 	a.serveWaiting(w.b)
 }
 
@@ -385,6 +484,9 @@ func (a *address) refresh(w *work, r *receiver, unblock bool) {
 	r.c.Lock()
 	credit, drain := int(r.l.Credit()), r.l.Drain()
 	r.c.Unlock()
+	if r.stream != nil {
+		a.flow(w, r.stream)
+	}
 	if a.kind == Multicast {
 		a.flushBacklog(w, r)
 	} else {
@@ -402,7 +504,7 @@ func (a *address) refresh(w *work, r *receiver, unblock bool) {
 		}
 	}
 	a.serveWaiting(w.b)
-	a.arm()
+	a.arm(w.now)
 }
 
 // settled notes that n deliveries to r are settled.
@@ -415,18 +517,30 @@ func (a *address) settled(r *receiver, n int) {
 	a.mu.Unlock()
 }
 
-// forget drops a surplus delivery that its sender settled itself.
-func (a *address) forget(s *sender, id uint32) {
+// forget is told that a sender settled a delivery of which it was not known
+// then where it went. It returns where, if it went anywhere; surplus is dropped.
+func (a *address) forget(w *work, s *sender, id uint32) peer.Token {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if to, ok := s.takeEarly(id); ok {
+		return to
+	}
+	if s.held == 0 {
+		return peer.Token{}
+	}
 	a.surplus.filter(func(h *held) bool {
 		if h.s != s || h.id != id || h.settled {
 			return true
 		}
-		s.held--
-		s.c.Hold(-len(h.message))
+		h.uncharge()
 		return false
 	})
+	if s.held == 0 {
+		s.c.Lock()
+		a.grant(w.b, s)
+		s.c.Unlock()
+	}
+	return peer.Token{}
 }
 
 // defaultPriority is that of a message whose header names none.

@@ -48,8 +48,18 @@ func (r *Router) target(w *work, n *anonymous, ev *peer.Event) (*sender, *amqp.E
 	}
 	x := &sender{a: r.acquire(name, d), l: n.l, c: n.c, gate: d.Gate, virtual: true}
 	n.senders[name] = x
-	x.a.addSender(x)
+	x.a.addSender(w, x)
 	return x, nil
+}
+
+// forget is [address.forget] for a delivery of which only the link is known.
+func (n *anonymous) forget(w *work, id uint32) peer.Token {
+	for _, s := range n.senders {
+		if to := s.a.forget(w, s, id); to.Ref != nil {
+			return to
+		}
+	}
+	return peer.Token{}
 }
 
 // forgetTargets lets go of every address of the link.

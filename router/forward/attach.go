@@ -70,14 +70,10 @@ func (r *Router) attachSender(w *work, c *peer.Conn, ev *peer.Event) *amqp.Error
 	s := &sender{a: r.acquire(name, d), l: ev.Link, c: c, gate: d.Gate}
 	c.Lock()
 	ev.Link.Data = s
-	ev.Link.Accept(peer.Attachment{MaxMessageSize: d.MaxMessage})
+	ev.Link.Accept(peer.Attachment{MaxMessageSize: d.MaxMessage, CutThrough: s.a.anycast()})
 	w.b.Touch(c)
 	c.Unlock()
-	if credit := s.a.addSender(s); credit > 0 {
-		c.Lock()
-		ev.Link.SetCredit(uint32(credit))
-		c.Unlock()
-	}
+	s.a.addSender(w, s)
 	return nil
 }
 
@@ -144,6 +140,7 @@ func (r *Router) acquire(name string, d Access) *address {
 	a := r.addresses[name]
 	if a == nil {
 		a = &address{router: r, name: name, kind: d.Distribution, service: d.Service, dynamic: d.Dynamic,
+			stalled: map[*stream]struct{}{},
 			senders: map[*sender]struct{}{}, receivers: map[*receiver]struct{}{}}
 		a.ready.turns = a.kind == Closest
 		r.addresses[name] = a

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
@@ -48,12 +49,29 @@ func (a *address) used(s *sender, now time.Time) {
 		s.active = true
 		a.active++
 		a.granted += s.out
+		if len(a.actives) == 0 {
+			a.oldest = now
+		}
 		a.actives = append(a.actives, s)
 	}
 	if s.out > 0 {
 		s.out--
 		a.granted--
 	}
+}
+
+// withdraw takes the credit of a sender that has surplus back: what it has sent
+// by then arrives all the same. The connection of s is locked.
+func (a *address) withdraw(b *peer.Batch, s *sender) {
+	if s.virtual || s.out == 0 {
+		return
+	}
+	if s.active {
+		a.granted -= s.out
+	}
+	s.out = 0
+	s.l.SetCredit(0)
+	b.Touch(s.c)
 }
 
 func (a *address) share() int {
@@ -120,10 +138,17 @@ func (a *address) serveWaiting(b *peer.Batch) {
 // rest lowers every sender that has been idle to a credit of one. The peer is
 // told by a flow that awaits no answer; what it sent before it hears of it is surplus.
 func (a *address) rest(b *peer.Batch, now time.Time) {
+	if at := a.restAt(); at.IsZero() || at.After(now) {
+		return
+	}
 	kept := a.actives[:0]
+	a.oldest = time.Time{}
 	for _, s := range a.actives {
 		if !s.gone && now.Sub(s.lastSend) < idleTime {
 			kept = append(kept, s)
+			if a.oldest.IsZero() || s.lastSend.Before(a.oldest) {
+				a.oldest = s.lastSend
+			}
 			continue
 		}
 		a.deactivate(s)
@@ -138,6 +163,21 @@ func (a *address) rest(b *peer.Batch, now time.Time) {
 	}
 	clear(a.actives[len(kept):])
 	a.actives = kept
+	a.waiting = slices.DeleteFunc(a.waiting, func(s *sender) bool {
+		if s.gone || !s.active {
+			s.waiting = false
+		}
+		return !s.waiting
+	})
+}
+
+// restAt is the earliest time at which a sender may have been idle for long
+// enough, zero when none is active.
+func (a *address) restAt() time.Time {
+	if len(a.actives) == 0 {
+		return time.Time{}
+	}
+	return a.oldest.Add(idleTime)
 }
 
 func (a *address) deactivate(s *sender) {
@@ -168,7 +208,7 @@ func (a *address) setAll(b *peer.Batch, n int) {
 
 // setGiven brings a receiver's credit up to date.
 func (a *address) setGiven(r *receiver, n int) {
-	if r.blocked || r.gone {
+	if r.blocked || r.gone || r.stream != nil {
 		n = 0
 	}
 	a.given += n - r.credit

@@ -17,5 +17,7 @@
 // It knows addresses, links, credit and deliveries. Who may do what, and what
 // a message must carry, is decided behind [Policy] and [Gate].
 //
-// Locks: that of an address first, then at most that of one connection.
+// Locks: that of the router for its lists, where addresses end; then that of an
+// address, then at most that of one connection. None is taken while one behind
+// it in this order is held.
 package forward

@@ -1,6 +1,7 @@
 package forward_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -356,5 +357,103 @@ func TestGateRejects(t *testing.T) {
 	var amqpErr *goamqp.Error
 	if !errors.As(err, &amqpErr) || amqpErr.Condition != "amqp:precondition-failed" {
 		t.Fatalf("got %v, want amqp:precondition-failed", err)
+	}
+}
+
+// A delivery above 64 KiB leaves before it has come whole, in order and unchanged.
+func TestCutThrough(t *testing.T) {
+	_, addr := start(t, open{})
+	recv := receiver(t, addr, "a", nil)
+	send := sender(t, addr, "a", nil)
+	body := make([]byte, 20<<20)
+	for i := range body {
+		body[i] = byte(i>>8) ^ byte(i)
+	}
+	for range 3 {
+		done := make(chan error, 1)
+		go func() { done <- send.Send(t.Context(), goamqp.NewMessage(body), nil) }()
+		m, err := recv.Receive(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(m.GetData(), body) {
+			t.Fatal("body changed on its way")
+		}
+		if err := recv.AcceptMessage(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestMulticast(t *testing.T) {
+	_, addr := start(t, open{})
+	a := receiver(t, addr, "multicast/x", nil)
+	b := receiver(t, addr, "multicast/x", nil)
+	send := sender(t, addr, "multicast/x", nil)
+	receipt, err := send.SendWithReceipt(t.Context(), message("x"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range []*goamqp.Receiver{a, b} {
+		m, err := r.Receive(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			err = r.AcceptMessage(t.Context(), m)
+		} else {
+			err = r.RejectMessage(t.Context(), m, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	state, err := receipt.Wait(t.Context())
+	if _, ok := state.(*goamqp.StateRejected); !ok || err != nil {
+		t.Errorf("got %T, %v, want rejected: one receiver rejected it", state, err)
+	}
+}
+
+func TestAnonymousAndDynamic(t *testing.T) {
+	_, addr := start(t, open{})
+	s := session(t, addr)
+	replies, err := s.NewReceiver(t.Context(), "", &goamqp.ReceiverOptions{DynamicAddress: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests := receiver(t, addr, "service", nil)
+	anon := sender(t, addr, "", nil)
+	to, replyTo := "service", replies.Address()
+	var answered sync.WaitGroup
+	answered.Go(func() {
+		m, err := requests.Receive(t.Context(), nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		requests.AcceptMessage(t.Context(), m)
+		if err := anon.Send(t.Context(), &goamqp.Message{Properties: &goamqp.MessageProperties{To: m.Properties.ReplyTo}, Data: [][]byte{[]byte("pong")}}, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := anon.Send(t.Context(), &goamqp.Message{Properties: &goamqp.MessageProperties{To: &to, ReplyTo: &replyTo}, Data: [][]byte{[]byte("ping")}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	m, err := replies.Receive(t.Context(), nil)
+	if err != nil || string(m.GetData()) != "pong" {
+		t.Fatalf("got %v, %v", m, err)
+	}
+	replies.AcceptMessage(t.Context(), m)
+	answered.Wait()
+	nobody := "nobody"
+	receipt, err := anon.SendWithReceipt(t.Context(), &goamqp.Message{Properties: &goamqp.MessageProperties{To: &nobody}, Data: [][]byte{nil}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state, err := receipt.Wait(t.Context()); fmt.Sprintf("%T", state) != "*encoding.StateReleased" || err != nil {
+		t.Fatalf("got %T, %v for a message to nobody, want released", state, err)
 	}
 }

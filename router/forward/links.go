@@ -1,6 +1,8 @@
 package forward
 
 import (
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
@@ -24,6 +26,44 @@ type sender struct {
 	seen     bool // in work.seen
 	held     int  // deliveries that are surplus
 	lastSend time.Time
+	stream   *stream // the large delivery that is coming in
+	early    []early
+
+	left atomic.Bool // the link was taken off the address; not guarded by it
+}
+
+// early is a delivery that was settled before it was known where it went: by a
+// sender that sent and settled it in one breath, or by a quick receiver.
+type early struct {
+	id uint32
+	to peer.Token
+	at time.Time
+}
+
+const (
+	maxEarly  = 4096 // more than one batch of input can bring
+	earlyTime = time.Second
+)
+
+// settledEarly notes where a delivery went, for the sender's word that is on
+// its way to us. After a quick receiver none comes, so notes do not stay.
+func (s *sender) settledEarly(id uint32, to peer.Token, now time.Time) {
+	if len(s.early) >= 64 {
+		s.early = slices.DeleteFunc(s.early, func(e early) bool { return now.Sub(e.at) > earlyTime })
+	}
+	if len(s.early) < maxEarly {
+		s.early = append(s.early, early{id, to, now})
+	}
+}
+
+func (s *sender) takeEarly(id uint32) (peer.Token, bool) {
+	i := slices.IndexFunc(s.early, func(e early) bool { return e.id == id })
+	if i < 0 {
+		return peer.Token{}, false
+	}
+	to := s.early[i].to
+	s.early = slices.Delete(s.early, i, i+1)
+	return to, true
 }
 
 // receiver is a link over which a peer receives from an address. Its fields
@@ -40,8 +80,12 @@ type receiver struct {
 	turn    uint64 // when it was served last
 	place   int    // in ready.list, counted from 1; 0 = not there
 
+	stream *stream // the large delivery that is going out: nothing else can meanwhile
+
 	backlogged   []delayed // multicast: copies that await credit
 	backlogBytes int
+
+	left atomic.Bool // the link was taken off the address; not guarded by it
 }
 
 // held is a surplus delivery: it came beyond the receivers' credit.
@@ -52,7 +96,14 @@ type held struct {
 	format   uint32
 	priority uint8
 	message  []byte
+	stream   *stream   // of a large delivery: message is its first part
 	deadline time.Time // of an unsettled one
+}
+
+// uncharge takes the charge for the delivery back.
+func (h *held) uncharge() {
+	h.s.held--
+	h.s.c.Hold(-len(h.message))
 }
 
 // queue is a list of surplus: higher priorities first, each first in first out.

@@ -56,10 +56,10 @@ func (m *copies) outcome(state amqp.Raw) (amqp.Raw, bool) {
 func (a *address) multicast(w *work, s *sender, ev *peer.Event, parts *Parts) placement {
 	if len(a.receivers) == 0 {
 		if ev.Settled {
-			a.router.stats.Dropped.Add(1)
+			a.counts.Dropped++
 			return placement{}
 		}
-		a.router.stats.Released.Add(1)
+		a.counts.Released++
 		return placement{state: amqp.StateReleased}
 	}
 	var m *copies
@@ -74,11 +74,12 @@ func (a *address) multicast(w *work, s *sender, ev *peer.Event, parts *Parts) pl
 			w.lock(r.c)
 			switch r.l.Send(&out) {
 			case peer.Sent:
-				a.router.stats.Forwarded.Add(1)
+				a.counts.Forwarded++
 				w.b.Touch(r.c)
+				a.sentCopy(w, r, m)
 				continue
 			case peer.TooLarge, peer.Gone:
-				a.missed(w, m)
+				a.missed(w, m, amqp.StateReleased)
 				continue
 			}
 		}
@@ -105,15 +106,28 @@ func (a *address) delay(w *work, r *receiver, m *copies, out *peer.Outgoing, mes
 		r.backlogBytes += len(message)
 		return
 	}
-	a.missed(w, m)
-	a.router.stats.Overrun.Add(1)
+	a.missed(w, m, amqp.StateReleased)
+	a.counts.Overrun++
 	w.overrun = append(w.overrun, r)
 }
 
-// missed notes that one receiver of a multicast will not have the delivery.
-func (a *address) missed(w *work, m *copies) {
+// copyState is the word that stands for one receiver's of its copy.
+type copyState struct {
+	copies *copies
+	state  amqp.Raw
+}
+
+// missed notes the outcome of a copy of which its receiver will say nothing.
+func (a *address) missed(w *work, m *copies, state amqp.Raw) {
 	if m != nil {
-		w.missed = append(w.missed, m)
+		w.missed = append(w.missed, copyState{m, state})
+	}
+}
+
+// sentCopy notes a copy that was just sent to r, whose connection is locked.
+func (a *address) sentCopy(w *work, r *receiver, m *copies) {
+	if r.l.SenderSettleMode() == amqp.SenderSettled {
+		a.missed(w, m, amqp.StateAccepted)
 	}
 }
 
@@ -130,7 +144,8 @@ func (a *address) flushBacklog(w *work, r *receiver) {
 			break
 		}
 		w.b.Touch(r.c)
-		a.router.stats.Forwarded.Add(1)
+		a.counts.Forwarded++
+		a.sentCopy(w, r, d.copies)
 		r.backlogBytes -= len(d.message)
 		r.backlogged = r.backlogged[1:]
 	}
@@ -143,7 +158,7 @@ func (a *address) flushBacklog(w *work, r *receiver) {
 // dropBacklog gives up what a receiver that leaves has not got.
 func (a *address) dropBacklog(w *work, r *receiver) {
 	for i := range r.backlogged {
-		a.missed(w, r.backlogged[i].copies)
+		a.missed(w, r.backlogged[i].copies, amqp.StateReleased)
 	}
 	r.backlogged, r.backlogBytes = nil, 0
 }
@@ -160,7 +175,7 @@ func (r *Router) settleUp(w *work) {
 	for len(w.missed) > 0 {
 		m := w.missed[len(w.missed)-1]
 		w.missed = w.missed[:len(w.missed)-1]
-		r.copyOutcome(w, m, amqp.StateReleased)
+		r.copyOutcome(w, m.copies, m.state)
 	}
 }
 

@@ -2,6 +2,8 @@ package forward
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,29 +12,26 @@ import (
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
 )
 
-// Stats counts what became of deliveries since the start.
-type Stats struct {
-	Forwarded atomic.Int64 // sent on to a receiver
-	Rejected  atomic.Int64 // refused by a gate
-	Released  atomic.Int64 // nobody took them in time
-	Dropped   atomic.Int64 // pre-settled, and the last receiver left
-	Overrun   atomic.Int64 // multicast receivers detached because they fell behind
-}
-
 // Router connects senders and receivers by address. It is a [peer.Handler].
 type Router struct {
 	policy   Policy
-	stats    Stats
 	pool     sync.Pool
 	draining atomic.Bool
+	refused  atomic.Int64 // messages for addresses that their sender may not use
 
 	mu        sync.Mutex
 	addresses map[string]*address
 	conns     map[*peer.Conn]*conn
+	nextConn  uint64
+	past      Counts // of addresses that are gone
+	gone      func(AddressInfo)
 }
 
 // conn is what the router keeps of a connection.
 type conn struct {
+	id     uint64
+	opened time.Time
+
 	mu        sync.Mutex
 	receivers map[*receiver]struct{}
 }
@@ -43,9 +42,6 @@ func New(policy Policy) *Router {
 	r.pool.New = func() any { return &work{} }
 	return r
 }
-
-// Stats returns the counters.
-func (r *Router) Stats() *Stats { return &r.stats }
 
 // Counts returns how many connections and addresses there are.
 func (r *Router) Counts() (connections, addresses int) {
@@ -96,10 +92,24 @@ func (r *Router) event(w *work, c *peer.Conn, ev *peer.Event) {
 	switch ev.Kind {
 	case peer.EventOpen:
 		r.mu.Lock()
-		r.conns[c] = &conn{receivers: map[*receiver]struct{}{}}
+		r.nextConn++
+		r.conns[c] = &conn{id: r.nextConn, opened: w.now, receivers: map[*receiver]struct{}{}}
 		r.mu.Unlock()
+		if r.draining.Load() {
+			c.Close(errStopping)
+		}
 	case peer.EventAttach:
 		r.attach(w, c, ev)
+	case peer.EventPart:
+		if s, ok := ev.Link.Data.(*sender); ok {
+			s.a.part(w, s, ev)
+		}
+	case peer.EventAborted:
+		if s, ok := ev.Link.Data.(*sender); ok {
+			s.a.mu.Lock()
+			s.a.aborted(w, s)
+			s.a.mu.Unlock()
+		}
 	case peer.EventCredit:
 		if x, ok := ev.Link.Data.(*receiver); ok {
 			x.a.refresh(w, x, false)
@@ -134,13 +144,12 @@ func (r *Router) deliveries(w *work, c *peer.Conn, events []peer.Event) int {
 			var err *amqp.Error
 			parts, w.scratch, err = s.gate.Admit(ev.Payload, w.scratch)
 			if err != nil {
-				r.stats.Rejected.Add(1)
 				ev.State = amqp.AppendRejected(nil, err)
 			}
 		}
 		w.parts, w.from = append(w.parts, parts), append(w.from, s)
 		if a.kind == Local {
-			r.serve(s, ev)
+			r.serve(w, s, ev)
 			return n + 1
 		}
 	}
@@ -167,7 +176,9 @@ func (r *Router) origin(w *work, c *peer.Conn, ev *peer.Event) *sender {
 		w.b.Touch(c)
 		c.Unlock()
 		if err != nil {
-			r.stats.Rejected.Add(1)
+			r.refused.Add(1)
+			ev.Kind = 0 // it is not looked at again
+			return nil
 		}
 		return s
 	}
@@ -179,11 +190,14 @@ func (r *Router) outcomes(w *work, c *peer.Conn, events []peer.Event) int {
 	x, _ := events[0].Link.Data.(*receiver)
 	from, _ := events[0].Token.Ref.(*peer.Link)
 	if from == nil {
-		r.copied(w, c, &events[0])
+		r.copied(w, c, events[:1])
+		if x != nil {
+			x.a.settled(x, 1)
+		}
 		return 1
 	}
 	src := from.Conn()
-	n, confirm, settled := 0, 0, 0
+	n, settled, confirm := 0, 0, false
 	src.Lock()
 	for ; n < len(events) && events[n].Kind == peer.EventOutcome; n++ {
 		ev := &events[n]
@@ -195,47 +209,46 @@ func (r *Router) outcomes(w *work, c *peer.Conn, events []peer.Event) int {
 		case ev.Settled:
 			l.Settle(ev.Token.ID, ev.State, true)
 			settled++
-		case l.ReceiverSettleMode() == amqp.ReceiverSecond:
-			l.Settle(ev.Token.ID, ev.State, false)
-		case ev.State.Terminal():
-			// The receiver awaits a settlement that this sender does not give:
-			// it has the outcome, and we settle in its place.
+		case l.ReceiverSettleMode() == amqp.ReceiverSecond && l.Settle(ev.Token.ID, ev.State, false):
+			ev.Settled = true // by the sender, who is yet to say so
+		default:
+			// The receiver awaits a settlement that this sender does not give, or
+			// that is gone: we settle in its place.
 			l.Settle(ev.Token.ID, ev.State, true)
-			ev.Closed = true
-			confirm++
+			settled++
+			confirm = true
 		}
 	}
 	w.b.Touch(src)
 	src.Unlock()
-	if confirm > 0 {
-		c.Lock()
-		for i := range events[:n] {
-			if ev := &events[i]; ev.Closed {
-				ev.Link.SettleSent(ev.ID, ev.State)
-			}
-		}
-		w.b.Touch(c)
-		c.Unlock()
+	if confirm {
+		r.confirm(w, c, events[:n])
 	}
-	if x != nil && settled+confirm > 0 {
-		x.a.settled(x, settled+confirm)
+	if x != nil && settled > 0 {
+		x.a.settled(x, settled)
 	}
 	return n
 }
 
-// copied takes the outcome of a copy, or of a delivery that nobody waits for.
-func (r *Router) copied(w *work, c *peer.Conn, ev *peer.Event) {
-	if !ev.Settled {
-		if !ev.State.Terminal() {
-			return
+// confirm settles at the receiver what it has not settled itself.
+func (r *Router) confirm(w *work, c *peer.Conn, events []peer.Event) {
+	c.Lock()
+	for i := range events {
+		if ev := &events[i]; !ev.Settled {
+			ev.Link.SettleSent(ev.ID, ev.State)
 		}
-		c.Lock()
-		ev.Link.SettleSent(ev.ID, ev.State)
-		w.b.Touch(c)
-		c.Unlock()
 	}
-	if m, ok := ev.Token.Ref.(*copies); ok {
-		r.copyOutcome(w, m, ev.State)
+	w.b.Touch(c)
+	c.Unlock()
+}
+
+// copied takes the outcome of a copy, or of a delivery that nobody waits for.
+func (r *Router) copied(w *work, c *peer.Conn, one []peer.Event) {
+	if !one[0].Settled {
+		r.confirm(w, c, one)
+	}
+	if m, ok := one[0].Token.Ref.(*copies); ok {
+		r.copyOutcome(w, m, one[0].State)
 	}
 }
 
@@ -253,18 +266,27 @@ func (r *Router) senderState(w *work, ev *peer.Event) {
 	if !ev.Settled {
 		return
 	}
-	to, _ := ev.Token.Ref.(*peer.Link)
-	if to == nil {
-		if s, ok := ev.Link.Data.(*sender); ok {
-			s.a.forget(s, ev.ID)
+	t := ev.Token
+	if t.Ref == nil {
+		switch x := ev.Link.Data.(type) {
+		case *sender:
+			t = x.a.forget(w, x, ev.ID)
+		case *anonymous:
+			t = x.forget(w, ev.ID)
 		}
+	}
+	to, _ := t.Ref.(*peer.Link)
+	if to == nil {
 		return
 	}
 	c := to.Conn()
 	c.Lock()
-	to.SettleSent(ev.Token.ID, ev.State)
+	was := to.SettleSent(t.ID, ev.State)
 	w.b.Touch(c)
 	c.Unlock()
+	if x, ok := to.Data.(*receiver); ok && was {
+		x.a.settled(x, 1)
+	}
 }
 
 // settle gives a received delivery its outcome.
@@ -285,6 +307,7 @@ func (r *Router) release(a *address) {
 	defer r.mu.Unlock()
 	if a.refs--; a.refs == 0 {
 		delete(r.addresses, a.name)
+		r.account(a)
 	}
 }
 
@@ -305,21 +328,24 @@ func (r *Router) own(c *peer.Conn, x *receiver, add bool) {
 	k.mu.Unlock()
 }
 
-// detached takes a link off its address. The link's owner data goes with it,
-// so that nothing arrives twice.
+// detached takes a link off its address, once: the peer may detach a link while
+// another goroutine detaches it because it fell behind.
 func (r *Router) detached(w *work, l *peer.Link) {
 	switch x := l.Data.(type) {
 	case *sender:
-		x.a.removeSender(w, x)
-		r.release(x.a)
+		if !x.left.Swap(true) {
+			x.a.removeSender(w, x)
+			r.release(x.a)
+		}
 	case *anonymous:
 		r.forgetTargets(w, x)
 	case *receiver:
-		r.own(x.c, x, false)
-		x.a.removeReceiver(w, x)
-		r.release(x.a)
+		if !x.left.Swap(true) {
+			r.own(x.c, x, false)
+			x.a.removeReceiver(w, x)
+			r.release(x.a)
+		}
 	}
-	l.Data = nil
 }
 
 // Writable implements [peer.Handler]: the receivers of the connection that
@@ -357,42 +383,52 @@ func (r *Router) Closed(_ *peer.Batch, c *peer.Conn, _ error) {
 // how many deliveries were left unsettled.
 func (r *Router) Shutdown(ctx context.Context) (left int) {
 	r.draining.Store(true)
-	r.mu.Lock()
-	addresses := make([]*address, 0, len(r.addresses))
-	for _, a := range r.addresses {
-		addresses = append(addresses, a)
-	}
-	conns := make([]*peer.Conn, 0, len(r.conns))
-	for c := range r.conns {
-		conns = append(conns, c)
-	}
-	r.mu.Unlock()
+	addresses, _ := r.all()
 	var b peer.Batch
+	w := r.work(&b)
 	for _, a := range addresses {
 		a.mu.Lock()
 		a.setAll(&b, 0)
+		a.abandon(w) // nobody takes it now, and later is too late
 		a.mu.Unlock()
 	}
+	r.done(w)
 	b.Flush()
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
-	for left = unsettled(conns); left > 0 && ctx.Err() == nil; left = unsettled(conns) {
+	for left = r.unsettled(); left > 0 && ctx.Err() == nil; left = r.unsettled() {
 		select {
 		case <-ctx.Done():
 		case <-poll.C:
 		}
 	}
+	_, conns := r.all()
 	for _, c := range conns {
-		c.Close(&amqp.Error{Condition: amqp.CondConnectionForced, Description: "the router is stopping"})
+		c.Close(errStopping)
 	}
 	return left
 }
 
-func unsettled(conns []*peer.Conn) (n int) {
+var errStopping = &amqp.Error{Condition: amqp.CondConnectionForced, Description: "the router is stopping"}
+
+func (r *Router) all() (addresses []*address, conns []*peer.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.addresses)), slices.Collect(maps.Keys(r.conns))
+}
+
+// unsettled counts the deliveries that receivers have, and those that wait for one.
+func (r *Router) unsettled() (n int) {
+	addresses, conns := r.all()
 	for _, c := range conns {
 		c.Lock()
 		n += c.Engine().Unsettled()
 		c.Unlock()
+	}
+	for _, a := range addresses {
+		a.mu.Lock()
+		n += a.surplus.len()
+		a.mu.Unlock()
 	}
 	return n
 }

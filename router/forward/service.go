@@ -68,7 +68,15 @@ func (q *Request) Done() {
 }
 
 // serve hands a delivery to the service of its address.
-func (r *Router) serve(s *sender, ev *peer.Event) {
+func (r *Router) serve(w *work, s *sender, ev *peer.Event) {
+	if ev.State != nil { // refused by the gate
+		s.c.Lock()
+		ev.Link.Settle(ev.ID, ev.State, true)
+		ev.Link.SetCredit(min(ev.Link.Credit()+1, serviceCredit))
+		w.b.Touch(s.c)
+		s.c.Unlock()
+		return
+	}
 	q := &Request{Conn: s.c, Address: s.a.name, Message: append([]byte{}, ev.Payload...), Settled: ev.Settled,
 		router: r, link: ev.Link, id: ev.ID}
 	s.a.service.Request(q)

@@ -77,13 +77,7 @@ func (l *Link) Send(o *Outgoing) SendResult {
 	s.nextDeliveryID++
 	l.credit--
 	l.deliveryCount++
-	settled := o.Settled
-	switch l.sndMode {
-	case amqp.SenderSettled:
-		settled = true
-	case amqp.SenderUnsettled:
-		settled = false
-	}
+	settled := l.Settles(o.Settled)
 	if !settled {
 		s.sent.add(id, l, o.Token)
 	}
@@ -92,6 +86,18 @@ func (l *Link) Send(o *Outgoing) SendResult {
 	}
 	s.writeTransfer(l, id, o, settled, size)
 	return Sent
+}
+
+// Settles reports whether a delivery that is to be sent settled, or not, goes
+// out settled: the link's mode has the last word.
+func (l *Link) Settles(settled bool) bool {
+	switch l.sndMode {
+	case amqp.SenderSettled:
+		return true
+	case amqp.SenderUnsettled:
+		return false
+	}
+	return settled
 }
 
 // LastID is the delivery-id of the last Send on the link's session.
@@ -224,11 +230,15 @@ func (l *Link) Settle(id uint32, state amqp.Raw, settled bool) bool {
 	return true
 }
 
-// SetToken remembers where a received delivery went, while it is unsettled.
-func (l *Link) SetToken(id uint32, t Token) {
-	if slot := l.s.received.get(id); slot != nil && slot.link == l {
-		slot.token = t
+// SetToken remembers where a received delivery went, while it is unsettled. It
+// reports whether it is.
+func (l *Link) SetToken(id uint32, t Token) bool {
+	slot := l.s.received.get(id)
+	if slot == nil || slot.link != l {
+		return false
 	}
+	slot.token = t
+	return true
 }
 
 // hold merges a disposition with the one that is held back, or writes that one
