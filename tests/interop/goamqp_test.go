@@ -88,6 +88,14 @@ func newGoPeer(t *testing.T, role string, o linkOptions) *goPeer {
 	return g
 }
 
+// say does not outlive the test: one that stopped listening must still end.
+func (g *goPeer) say(e event) {
+	select {
+	case g.events <- e:
+	case <-g.ctx.Done():
+	}
+}
+
 // fail says why the link or the connection is gone, with the condition the server gave.
 func (g *goPeer) fail(err error) {
 	e := event{Event: "closed", Description: err.Error()}
@@ -105,7 +113,7 @@ func (g *goPeer) fail(err error) {
 	if remote != nil {
 		e.Condition, e.Description = string(remote.Condition), remote.Description
 	}
-	g.events <- e
+	g.say(e)
 }
 
 func senderMode(name string) *amqp.SenderSettleMode {
@@ -143,7 +151,7 @@ func (g *goPeer) openSender() error {
 	}
 	g.peer.send = g.transmit
 	// go-amqp compares the modes itself and keeps what the server answered to itself.
-	g.events <- event{Event: "ready", Address: g.sender.Address(), SndSettleMode: g.options.sndSettleMode, RcvSettleMode: g.options.rcvSettleMode}
+	g.say(event{Event: "ready", Address: g.sender.Address(), SndSettleMode: g.options.sndSettleMode, RcvSettleMode: g.options.rcvSettleMode})
 	return nil
 }
 
@@ -168,7 +176,7 @@ func (g *goPeer) transmit(m outgoing) error {
 		if err := g.sender.Send(g.ctx, msg, &amqp.SendOptions{Settled: true}); err != nil {
 			return err
 		}
-		g.events <- event{Event: "sent", ID: m.ID}
+		g.say(event{Event: "sent", ID: m.ID})
 		return nil
 	}
 	receipt, err := g.sender.SendWithReceipt(g.ctx, msg, nil)
@@ -181,7 +189,7 @@ func (g *goPeer) transmit(m outgoing) error {
 			g.fail(err)
 			return
 		}
-		g.events <- outcomeOf(m.ID, state)
+		g.say(outcomeOf(m.ID, state))
 	})
 	return nil
 }
@@ -221,7 +229,7 @@ func (g *goPeer) openReceiver() error {
 	if err != nil {
 		return err
 	}
-	g.events <- event{Event: "ready", Address: g.receiver.Address(), SndSettleMode: g.options.sndSettleMode, RcvSettleMode: g.options.rcvSettleMode}
+	g.say(event{Event: "ready", Address: g.receiver.Address(), SndSettleMode: g.options.sndSettleMode, RcvSettleMode: g.options.rcvSettleMode})
 	g.running.Go(g.receive)
 	return nil
 }
@@ -236,7 +244,7 @@ func (g *goPeer) receive() {
 			return
 		}
 		e := messageOf(msg)
-		g.events <- e
+		g.say(e)
 		if g.hold {
 			continue
 		}
@@ -245,7 +253,7 @@ func (g *goPeer) receive() {
 			return
 		}
 		if g.options.rcvSettleMode == "second" {
-			g.events <- event{Event: "settled"} // its calls return when the sender has settled
+			g.say(event{Event: "settled"}) // its calls return when the sender has settled
 		}
 	}
 }

@@ -85,7 +85,7 @@ func (in *installation) start(t *testing.T, config string) {
 }
 
 func getOK(url string) error {
-	resp, err := http.Get(url)
+	resp, err := client.Get(url)
 	if err != nil {
 		return err
 	}
@@ -134,6 +134,9 @@ func call(t *testing.T, method, url, user, password, contentType string, body []
 	return send(req, user, password, contentType, body)
 }
 
+// client gives up where a hang would otherwise end the run without a word.
+var client = &http.Client{Timeout: patience}
+
 func send(req *http.Request, user, password, contentType string, body []byte) (answer, error) {
 	if len(body) > 0 {
 		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
@@ -142,7 +145,7 @@ func send(req *http.Request, user, password, contentType string, body []byte) (a
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return answer{}, err
 	}

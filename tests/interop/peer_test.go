@@ -3,6 +3,7 @@ package interop_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -132,6 +133,24 @@ func (p *peer) next(t *testing.T, kind string) event {
 	}
 }
 
+// ignore takes what the peer says from here on, as long as the test runs: a
+// receiver whose messages nobody takes stops settling them.
+func (p *peer) ignore(t *testing.T) {
+	t.Helper()
+	go func() {
+		for {
+			select {
+			case _, ok := <-p.events:
+				if !ok {
+					return
+				}
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
+}
+
 // mustSend hands a message to a sender.
 func (p *peer) mustSend(t *testing.T, m outgoing) {
 	t.Helper()
@@ -191,7 +210,7 @@ func connectForeign(t *testing.T, kind, role string, o linkOptions) *peer {
 		<-c.done
 		input.Close()
 	}()
-	go readEvents(output, p.events)
+	go readEvents(t.Context(), output, p.events)
 
 	host, port, err := net.SplitHostPort(o.addr)
 	if err != nil {
@@ -220,8 +239,9 @@ func connectForeign(t *testing.T, kind, role string, o linkOptions) *peer {
 	return p
 }
 
-// readEvents ends with the channel closed.
-func readEvents(r io.Reader, events chan<- event) {
+// readEvents ends with the channel closed. After the test it reads on for nobody,
+// so that the process is not held up by its own output.
+func readEvents(ctx context.Context, r io.Reader, events chan<- event) {
 	defer close(events)
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 16<<20)
@@ -230,6 +250,9 @@ func readEvents(r io.Reader, events chan<- event) {
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			e = event{Event: "not JSON: " + lines.Text()}
 		}
-		events <- e
+		select {
+		case events <- e:
+		case <-ctx.Done():
+		}
 	}
 }

@@ -122,7 +122,7 @@ func TestThreeProcesses(t *testing.T) {
 		t.Errorf("wrong password: %+v, %v; want 401", got, err)
 	}
 	s.manage(t, http.MethodPut, "devices/ACME/0815", `{"enabled": false}`, 204)
-	startReceiver(t, "go-amqp", s.app)
+	startReceiver(t, "go-amqp", s.app).ignore(t)
 	began := time.Now()
 	for {
 		got, err := s.upload(t, "secret of the device", "1", []byte("disabled"))
