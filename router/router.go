@@ -60,8 +60,8 @@ func New(o Options) *Router {
 // Run keeps the connections' time until ctx ends.
 func (r *Router) Run(ctx context.Context) { r.wheel.Run(ctx) }
 
-// Stats returns what became of deliveries.
-func (r *Router) Stats() *forward.Stats { return r.forward.Stats() }
+// Stats sums up what became of deliveries since the start.
+func (r *Router) Stats() forward.Counts { return r.forward.Stats() }
 
 // Counts returns how many connections and addresses there are.
 func (r *Router) Counts() (connections, addresses int) { return r.forward.Counts() }

@@ -96,6 +96,8 @@ type Engine struct {
 	refused  bool   // a Send found too much unsent
 	large    int    // the largest message among what is unsent
 	partial  int    // bytes of deliveries that have not come whole
+	bytesIn  uint64
+	bytesOut uint64
 
 	remote   amqp.Open
 	maxFrame uint32 // largest frame the peer takes
@@ -184,6 +186,7 @@ func (e *Engine) TakeOutput() []byte {
 	b := e.out
 	e.out = nil
 	e.inFlight += len(b)
+	e.bytesOut += uint64(len(b))
 	return b
 }
 
@@ -251,6 +254,7 @@ func (e *Engine) Input(b []byte, now time.Time, fx *Effects) (n int, err error) 
 		}
 		n += k
 	}
+	e.bytesIn += uint64(n)
 	// They point into b, which is not to be kept.
 	e.transfer, e.disposition, e.flow = amqp.Transfer{}, amqp.Disposition{}, amqp.Flow{}
 	return n, nil

@@ -3,7 +3,16 @@ package peer
 import (
 	"cmp"
 	"slices"
+
+	"github.com/sluice-iot/sluice/internal/amqp"
 )
+
+// Mechanism is the SASL mechanism that the client chose. The connection's lock is held.
+func (e *Engine) Mechanism() amqp.Symbol { return e.sasl.chosen }
+
+// Bytes returns how many bytes of frames came in and went out, TLS not
+// counted. The connection's lock is held.
+func (e *Engine) Bytes() (in, out uint64) { return e.bytesIn, e.bytesOut }
 
 // Sizes returns how many sessions the connection has, and links on them. Its
 // lock is held.
