@@ -22,6 +22,9 @@ type Config struct {
 	Functions  Functions  `yaml:"functions"`
 	Registry   Registry   `yaml:"registry"`
 	Identities string     `yaml:"identities"` // Load makes it absolute
+	// Addresses say how the router distributes; the first that matches wins, and
+	// behind them stand [HonoAddresses].
+	Addresses []Address `yaml:"addresses"`
 	// CreditWait is how long an upload waits for credit, all routers asked at once.
 	CreditWait time.Duration `yaml:"credit-wait"`
 	// SendTimeout is how long an upload waits for its outcome.
