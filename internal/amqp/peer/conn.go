@@ -127,30 +127,42 @@ func (c *Conn) Info() *PeerInfo { return &c.info }
 // list of SASL mechanisms and is refused whatever it answers: a socket that is
 // just dropped would look like an outage to it.
 func Accept(ctx context.Context, nc net.Conn, o Options, onConn func(*Conn)) error {
+	c, err := NewServerConn(ctx, nc, &o)
+	if err != nil {
+		return err
+	}
+	if onConn != nil {
+		onConn(c)
+	}
+	return c.Serve(ctx)
+}
+
+// NewServerConn makes the TLS handshake and returns the connection, which the
+// caller serves. It is Accept for those who have very many: what a goroutine has on its
+// stack while it waits for input is most of what an idle connection costs.
+func NewServerConn(ctx context.Context, nc net.Conn, o *Options) (*Conn, error) {
+	conf := o.TLS
 	info := PeerInfo{RemoteAddr: nc.RemoteAddr().String()}
 	bare := false
-	if o.TLS != nil {
+	if conf != nil {
 		first, err := firstByte(ctx, nc)
 		if err != nil {
 			nc.Close()
-			return err
+			return nil, err
 		}
 		if bare = first == amqp.HeaderSASL[0]; bare { // TLS begins with 0x16
-			o.TLS = nil
+			conf = nil
 		}
 	}
-	info.TLS = o.TLS != nil
-	t, err := newTransport(ctx, nc, o.TLS, true, &info)
+	info.TLS = conf != nil
+	t, err := newTransport(ctx, nc, conf, true, &info)
 	if err != nil {
 		nc.Close()
-		return err
+		return nil, err
 	}
-	return acceptOn(ctx, t, o, info, func(c *Conn) {
-		c.e.sasl.refuse = bare
-		if onConn != nil {
-			onConn(c)
-		}
-	})
+	c := newServer(t, o, &info)
+	c.e.sasl.refuse = bare
+	return c, nil
 }
 
 // firstByte waits for the first byte of a socket and leaves it there.
@@ -168,17 +180,18 @@ func firstByte(ctx context.Context, nc net.Conn) (byte, error) {
 
 // AcceptPipe is Accept for an in-memory connection.
 func AcceptPipe(ctx context.Context, p *Pipe, o Options, onConn func(*Conn)) error {
-	return acceptOn(ctx, p, o, PeerInfo{RemoteAddr: "in-process", Local: o.Local}, onConn)
-}
-
-func acceptOn(ctx context.Context, t transport, o Options, info PeerInfo, onConn func(*Conn)) error {
-	c := newConn(t, o, info)
-	c.e = NewServer(o.Config, o.Auth.Mechanisms(&c.info))
-	c.e.conn = c
+	c := newServer(p, &o, &PeerInfo{RemoteAddr: "in-process", Local: o.Local})
 	if onConn != nil {
 		onConn(c)
 	}
-	return c.serve(ctx)
+	return c.Serve(ctx)
+}
+
+func newServer(t transport, o *Options, info *PeerInfo) *Conn {
+	c := newConn(t, *o, *info)
+	c.e = NewServer(o.Config, o.Auth.Mechanisms(&c.info))
+	c.e.conn = c
+	return c
 }
 
 // Connect returns a client connection on a socket that is connected. The

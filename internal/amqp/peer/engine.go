@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -103,8 +101,8 @@ type Engine struct {
 	maxFrame uint32 // largest frame the peer takes
 	idle     time.Duration
 
-	sessions map[uint16]*Session // by the peer's channel
-	local    map[uint16]*Session // by our channel
+	sessions index[Session] // by the peer's channel
+	local    index[Session] // by our channel
 	last     *Session
 	lastCh   uint16
 
@@ -143,8 +141,6 @@ func newEngine(cfg Config) *Engine {
 	return &Engine{
 		cfg:      cfg.withDefaults(),
 		maxFrame: amqp.MinMaxFrameSize,
-		sessions: map[uint16]*Session{},
-		local:    map[uint16]*Session{},
 	}
 }
 
@@ -193,7 +189,7 @@ func (e *Engine) TakeOutput() []byte {
 // Unsettled is the number of deliveries that we sent and that are not settled,
 // counted from the oldest such one.
 func (e *Engine) Unsettled() (n int) {
-	for _, s := range e.local {
+	for s := range e.local.all() {
 		n += int(s.sent.n)
 	}
 	return n
@@ -461,13 +457,12 @@ func (e *Engine) onClose(p *amqp.Close, fx *Effects) error {
 // Abandon ends every session: the connection is gone. Their events are added to fx.
 func (e *Engine) Abandon(fx *Effects) {
 	e.phase = phaseClosed
-	for _, ch := range slices.Sorted(maps.Keys(e.local)) {
-		s := e.local[ch]
+	for s := range e.local.all() {
 		s.ended = true
 		s.drop(nil, fx)
 	}
-	clear(e.local)
-	clear(e.sessions)
+	e.local.clear()
+	e.sessions.clear()
 	e.last = nil
 }
 

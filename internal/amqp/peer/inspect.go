@@ -17,18 +17,18 @@ func (e *Engine) Bytes() (in, out uint64) { return e.bytesIn, e.bytesOut }
 // Sizes returns how many sessions the connection has, and links on them. Its
 // lock is held.
 func (e *Engine) Sizes() (sessions, links int) {
-	for _, s := range e.local {
-		links += len(s.byHandle)
+	for s := range e.local.all() {
+		links += s.byHandle.n
 	}
-	return len(e.local), links
+	return e.local.n, links
 }
 
 // Links lists the links of the connection by channel and handle. Its lock is held.
 func (e *Engine) Links() []*Link {
 	_, n := e.Sizes()
 	list := make([]*Link, 0, n)
-	for _, s := range e.local {
-		for _, l := range s.byHandle {
+	for s := range e.local.all() {
+		for l := range s.byHandle.all() {
 			list = append(list, l)
 		}
 	}
@@ -41,8 +41,8 @@ func (e *Engine) Links() []*Link {
 // Link returns the link with our handle on our channel, or nil. The
 // connection's lock is held.
 func (e *Engine) Link(channel uint16, handle uint32) *Link {
-	if s := e.local[channel]; s != nil {
-		return s.byHandle[handle]
+	if s := e.local.get(uint32(channel)); s != nil {
+		return s.byHandle.get(handle)
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ func (e *Engine) onAttach(channel uint16, p *amqp.Attach, fx *Effects) error {
 	if p.Handle > e.cfg.HandleMax {
 		return &amqp.Error{Condition: amqp.CondFramingError, Description: fmt.Sprintf("handle %d, handle-max is %d", p.Handle, e.cfg.HandleMax)}
 	}
-	if s.links[p.Handle] != nil {
+	if s.links.get(p.Handle) != nil {
 		s.endWith(&amqp.Error{Condition: amqp.CondHandleInUse, Description: fmt.Sprintf("handle %d is attached", p.Handle)}, fx)
 		return nil
 	}
@@ -150,15 +150,17 @@ func (s *Session) newLink(name string, role amqp.Role) *Link {
 		s.nextHandle++
 	}
 	l := &Link{s: s, name: name, role: role, handle: h}
-	s.byHandle[h] = l
+	s.byHandle.set(h, l)
 	s.names[linkName{name, role}] = l
 	return l
 }
 
 // free gives a link's name and handle back once both sides have detached.
 func (s *Session) free(l *Link) {
-	delete(s.byHandle, l.handle)
-	delete(s.links, l.remoteHandle)
+	s.byHandle.del(l.handle)
+	if s.links.get(l.remoteHandle) == l {
+		s.links.del(l.remoteHandle)
+	}
 	if s.names[linkName{l.name, l.role}] == l {
 		delete(s.names, linkName{l.name, l.role})
 	}
@@ -168,7 +170,7 @@ func (s *Session) free(l *Link) {
 
 func (l *Link) setRemote(p *amqp.Attach) {
 	l.remoteHandle = p.Handle
-	l.s.links[p.Handle] = l
+	l.s.links.set(p.Handle, l)
 	if l.role == amqp.RoleReceiver {
 		l.deliveryCount = p.InitialDeliveryCount
 		l.limit = l.deliveryCount
@@ -220,7 +222,7 @@ func (s *Session) Attach(a Attachment) *Link {
 	l.state = linkAwaiting
 	l.sndMode, l.rcvMode = a.SenderSettleMode, a.ReceiverSettleMode
 	if a.Role == amqp.RoleReceiver {
-		l.maxMessage = s.e.cfg.MaxMessageSize
+		l.maxMessage = cmp.Or(a.MaxMessageSize, s.e.cfg.MaxMessageSize)
 		l.credit = a.Credit
 	}
 	l.writeAttach(a)
@@ -339,7 +341,7 @@ func (e *Engine) onDetach(channel uint16, p *amqp.Detach, fx *Effects) error {
 	if err != nil || s.ended {
 		return err
 	}
-	l := s.links[p.Handle]
+	l := s.links.get(p.Handle)
 	if l == nil {
 		s.endWith(&amqp.Error{Condition: amqp.CondUnattachedHandle, Description: fmt.Sprintf("detach of handle %d", p.Handle)}, fx)
 		return nil

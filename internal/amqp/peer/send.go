@@ -359,7 +359,7 @@ func (e *Engine) onTransfer(f amqp.Frame, fx *Effects) error {
 	p := &e.transfer
 	l := s.lastLink
 	if l == nil || l.remoteHandle != p.Handle {
-		if l = s.links[p.Handle]; l == nil {
+		if l = s.links.get(p.Handle); l == nil {
 			s.endWith(&amqp.Error{Condition: amqp.CondUnattachedHandle, Description: fmt.Sprintf("transfer on handle %d", p.Handle)}, fx)
 			return nil
 		}

@@ -2,8 +2,6 @@ package peer
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/sluice-iot/sluice/internal/amqp"
 )
@@ -33,8 +31,8 @@ type Session struct {
 	withheld       int    // who asked that the window is not opened again
 	received       ring
 
-	links    map[uint32]*Link // by the peer's handle
-	byHandle map[uint32]*Link // by our handle
+	links    index[Link] // by the peer's handle
+	byHandle index[Link] // by our handle
 	names    map[linkName]*Link
 	lastLink *Link // the link of the last transfer
 
@@ -72,8 +70,8 @@ func (e *Engine) Begin() *Session {
 func (e *Engine) newSession(channel uint16) *Session {
 	s := &Session{e: e, channel: channel, window: e.cfg.IncomingWindow,
 		handleMax: 1<<32 - 1, // until the peer's begin says less
-		links:     map[uint32]*Link{}, byHandle: map[uint32]*Link{}, names: map[linkName]*Link{}}
-	e.local[channel] = s
+		names:     map[linkName]*Link{}}
+	e.local.set(uint32(channel), s)
 	return s
 }
 
@@ -91,12 +89,12 @@ func (e *Engine) onBegin(channel uint16, p *amqp.Begin, fx *Effects) error {
 	if channel > e.cfg.ChannelMax {
 		return &amqp.Error{Condition: amqp.CondFramingError, Description: fmt.Sprintf("channel %d, channel-max is %d", channel, e.cfg.ChannelMax)}
 	}
-	if _, used := e.sessions[channel]; used {
+	if e.sessions.get(uint32(channel)) != nil {
 		return &amqp.Error{Condition: amqp.CondIllegalState, Description: fmt.Sprintf("channel %d is in use", channel)}
 	}
 	var s *Session
 	if p.HasRemoteChannel {
-		if s = e.local[p.RemoteChannel]; s == nil || s.begun {
+		if s = e.local.get(uint32(p.RemoteChannel)); s == nil || s.begun {
 			return &amqp.Error{Condition: amqp.CondInvalidField, Description: fmt.Sprintf("begin answers channel %d, which awaits none", p.RemoteChannel)}
 		}
 	} else {
@@ -110,7 +108,7 @@ func (e *Engine) onBegin(channel uint16, p *amqp.Begin, fx *Effects) error {
 	s.remoteWindow = p.IncomingWindow
 	s.nextIncomingID = p.NextOutgoingID
 	s.handleMax = p.HandleMax
-	e.sessions[channel] = s
+	e.sessions.set(uint32(channel), s)
 	if !p.HasRemoteChannel {
 		s.writeBegin()
 	}
@@ -120,7 +118,7 @@ func (e *Engine) onBegin(channel uint16, p *amqp.Begin, fx *Effects) error {
 
 func (e *Engine) freeChannel() (uint16, bool) {
 	for ch := 0; ch <= int(min(e.cfg.ChannelMax, e.remote.ChannelMax)); ch++ {
-		if _, used := e.local[uint16(ch)]; !used {
+		if e.local.get(uint32(ch)) == nil {
 			return uint16(ch), true
 		}
 	}
@@ -132,7 +130,7 @@ func (e *Engine) session(channel uint16) (*Session, error) {
 	if e.last != nil && e.lastCh == channel {
 		return e.last, nil
 	}
-	s := e.sessions[channel]
+	s := e.sessions.get(uint32(channel))
 	if s == nil {
 		return nil, &amqp.Error{Condition: amqp.CondIllegalState, Description: fmt.Sprintf("no session on channel %d", channel)}
 	}
@@ -166,13 +164,13 @@ func (e *Engine) onEnd(channel uint16, p *amqp.End, fx *Effects) error {
 	if err != nil {
 		return err
 	}
-	delete(e.sessions, channel)
+	e.sessions.del(uint32(channel))
 	e.last = nil
 	s.drop(p.Error, fx)
 	if !s.ended {
 		s.End(nil)
 	}
-	delete(e.local, s.channel)
+	e.local.del(uint32(s.channel))
 	return nil
 }
 
@@ -183,12 +181,12 @@ func (s *Session) drop(err *amqp.Error, fx *Effects) {
 }
 
 func (s *Session) dropLinks(err *amqp.Error, fx *Effects) {
-	for _, h := range slices.Sorted(maps.Keys(s.byHandle)) {
-		s.byHandle[h].gone(err, true, fx)
+	for l := range s.byHandle.all() {
+		l.gone(err, true, fx)
 	}
 	s.backlog = nil
-	clear(s.byHandle)
-	clear(s.links)
+	s.byHandle.clear()
+	s.links.clear()
 	clear(s.names)
 	s.lastLink = nil
 }
@@ -282,7 +280,7 @@ func (e *Engine) onFlow(fr amqp.Frame, fx *Effects) error {
 		}
 		return nil
 	}
-	l := s.links[p.Handle]
+	l := s.links.get(p.Handle)
 	if l == nil {
 		s.endWith(&amqp.Error{Condition: amqp.CondUnattachedHandle, Description: fmt.Sprintf("flow on handle %d", p.Handle)}, fx)
 		return nil
