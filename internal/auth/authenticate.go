@@ -10,18 +10,13 @@ import (
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
-// The SASL mechanisms.
-const (
-	Plain    = "PLAIN"
-	External = "EXTERNAL"
-)
-
 // errDenied says the same whatever was wrong, so that names cannot be probed.
 func errDenied() error {
 	return iot.Errorf(iot.ErrUnauthenticated, "wrong name or secret")
 }
 
-// Authenticate checks the client's first response of a SASL mechanism. cert is the
+// Authenticate checks the client's response of SASL PLAIN or EXTERNAL, which have but
+// one; for the others see [Directory.Begin]. cert is the
 // client's certificate, which the caller has verified, or nil. Errors wrap
 //
 //	iot.ErrUnauthenticated  SASL outcome auth: wrong, malformed or unknown mechanism
@@ -52,12 +47,7 @@ func (d *Directory) plain(ctx context.Context, response []byte) (*Identity, erro
 	if err != nil {
 		return nil, err
 	}
-	if other := fields[0]; other != "" && id.actsForOthers {
-		if as := d.Current(other); as != nil {
-			return as, nil
-		}
-	}
-	return id, nil
+	return d.actingFor(id, fields[0]), nil
 }
 
 // Password returns the application by that name if the secret is right; see

@@ -30,6 +30,8 @@ type Directory struct {
 
 	mu   sync.Mutex // one reload at a time
 	last fileState
+
+	subscribers sync.Map // *func() -> nothing
 }
 
 // fileState tells one version of the file from another.
@@ -62,11 +64,29 @@ func (d *Directory) Path() string { return d.path }
 // directory stays as it was.
 func (d *Directory) Reload() (changed bool, err error) {
 	changed, err = d.reload()
-	if changed && d.options.OnReload != nil {
+	if !changed {
+		return changed, err
+	}
+	if d.options.OnReload != nil {
 		d.options.OnReload()
 	}
+	d.subscribers.Range(func(f, _ any) bool {
+		(*f.(*func()))()
+		return true
+	})
 	return changed, err
 }
+
+// Subscribe has f called after each time that the file was read anew, until stop is
+// called. f must not block.
+func (d *Directory) Subscribe(f func()) (stop func()) {
+	d.subscribers.Store(&f, nil)
+	return func() { d.subscribers.Delete(&f) }
+}
+
+// Version grows each time that the file is read anew: whoever decided something by
+// an identity can tell by it whether to look again.
+func (d *Directory) Version() uint64 { return d.current.Load().version }
 
 func (d *Directory) reload() (bool, error) {
 	d.mu.Lock()
@@ -90,8 +110,12 @@ func (d *Directory) reload() (bool, error) {
 	for _, w := range next.warnings {
 		d.options.Logger.Warn("identities", "file", d.path, "warning", w)
 	}
-	first := d.current.Swap(next) == nil
-	return !first, nil
+	old := d.current.Load()
+	if old != nil {
+		next.keep(old)
+	}
+	d.current.Store(next)
+	return old != nil, nil
 }
 
 func stat(path string) (fileState, error) {
@@ -126,8 +150,8 @@ func (d *Directory) Watch(ctx context.Context, interval time.Duration) {
 }
 
 // Current returns the identity by that name as it is now, or nil if it is gone.
-// It is the same pointer as before unless the file was reloaded. Components are not
-// in the directory.
+// It is the same pointer as before unless its entry changed. Components are not in
+// the directory; see also [Directory.Refresh].
 func (d *Directory) Current(name string) *Identity {
 	if e := d.current.Load().entries[name]; e != nil {
 		return e.identity

@@ -12,6 +12,7 @@ import (
 type fileYAML struct {
 	Identities []identityYAML `yaml:"identities"`
 	Operators  []operatorYAML `yaml:"operators"`
+	Issuers    []issuerYAML   `yaml:"issuers"`
 }
 
 type identityYAML struct {
@@ -23,9 +24,9 @@ type identityYAML struct {
 }
 
 type authorityYAML struct {
-	Address   string   `yaml:"address,omitempty"`
-	Operation string   `yaml:"operation,omitempty"`
-	May       []string `yaml:"may,flow,omitempty"`
+	Address   string   `yaml:"address,omitempty" json:"address"`
+	Operation string   `yaml:"operation,omitempty" json:"operation"`
+	May       []string `yaml:"may,flow,omitempty" json:"may"`
 }
 
 type operatorYAML struct {
@@ -55,13 +56,19 @@ type operatorEntry struct {
 type snapshot struct {
 	entries   map[string]*entry
 	operators map[string]*operatorEntry
-	dummy     *verifier // does the work of the costliest secret for unknown names
+	issuers   map[string]*issuer // by claim iss
+	dummy     *verifier          // does the work of the costliest secret for unknown names
+	fakes     fakes              // salts for names that have none
 	warnings  []string
+
+	version            uint64
+	secrets, scrams    int // entries that have a secret, and one for SCRAM
+	oauthBearerRefusal []byte
 }
 
 // parse reads either format.
 func parse(name string, data []byte, allowPlain bool) (*snapshot, error) {
-	s := &snapshot{entries: map[string]*entry{}, operators: map[string]*operatorEntry{}}
+	s := &snapshot{entries: map[string]*entry{}, operators: map[string]*operatorEntry{}, issuers: map[string]*issuer{}}
 	var err error
 	if isPermissions(data) {
 		err = s.readPermissions(name, data)
@@ -71,7 +78,15 @@ func parse(name string, data []byte, allowPlain bool) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.dummy = s.makeDummy()
+	s.dummy, s.fakes, s.oauthBearerRefusal = s.makeDummy(), s.makeFakes(), s.makeRefusal()
+	for _, e := range s.entries {
+		if !e.verifier.secret.IsZero() {
+			s.secrets++
+		}
+		if e.verifier.secret.scram != nil {
+			s.scrams++
+		}
+	}
 	return s, nil
 }
 
@@ -103,6 +118,11 @@ func (s *snapshot) readYAML(name string, data []byte, allowPlain bool) error {
 			return fmt.Errorf("%s:%d: operator %q: %w", name, lines[fmt.Sprintf("operators[%d].name", i)], f.Operators[i].Name, err)
 		}
 	}
+	for i, y := range f.Issuers {
+		if err := s.addIssuer(y); err != nil {
+			return fmt.Errorf("%s:%d: issuer %q: %w", name, lines[fmt.Sprintf("issuers[%d].issuer", i)], y.Issuer, err)
+		}
+	}
 	return nil
 }
 
@@ -112,6 +132,9 @@ func (s *snapshot) addIdentity(y *identityYAML, allowPlain bool) error {
 	}
 	if s.entries[y.Name] != nil {
 		return fmt.Errorf("given twice")
+	}
+	if err := checkName(y.Name); err != nil {
+		return err
 	}
 	id := &Identity{Name: y.Name, Kind: Application, Limits: DefaultLimits()}
 	switch y.Assertions {

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"slices"
+	"time"
 
 	"github.com/sluice-iot/sluice/internal/config"
 )
@@ -43,15 +44,18 @@ func componentLimits() Limits {
 }
 
 // Identity is a proven application or component. It does not change; after a
-// reload of the directory it is stale, see [Directory.Current].
+// reload of the directory it may be stale, see [Directory.Refresh].
 type Identity struct {
 	Name string
 	Kind Kind
 	// AssertionsRequired means that its messages must carry a registration assertion.
 	AssertionsRequired bool
 	Limits             Limits
-	authorities        *Authorities
-	actsForOthers      bool // honours the authorization identity of SASL PLAIN
+	// Expires is when a token ends that stands for the identity; zero = never.
+	Expires       time.Time
+	authorities   *Authorities
+	actsForOthers bool    // honours the authorization identity of SASL
+	issuer        *issuer // of a token
 }
 
 // May reports whether the identity may do what at the address (messaging 1.4).

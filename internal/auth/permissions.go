@@ -54,6 +54,9 @@ func (s *snapshot) readPermissions(name string, data []byte) error {
 }
 
 func (s *snapshot) addUser(user string, u *permissionsUser, roles map[string][]Authority) error {
+	if err := checkName(user); err != nil {
+		return err
+	}
 	id := &Identity{Name: user, Kind: Application, Limits: DefaultLimits()}
 	var list []Authority
 	for _, role := range u.Authorities {

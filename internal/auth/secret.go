@@ -21,6 +21,7 @@ const (
 	// scramIterations is enough for secrets that are random; the count travels
 	// with the secret, so people who choose their own may have more.
 	scramIterations = 4096
+	scramSaltSize   = 16 // bytes
 	// maxScramIterations bounds what one log-in costs: about a quarter of a second.
 	maxScramIterations = 1_000_000
 	// maxBcryptCost bounds what one log-in costs: about a second.
@@ -145,7 +146,7 @@ func HashSecret(password string) (string, error) {
 	if password == "" || len(password) > maxPassword {
 		return "", fmt.Errorf("expected a secret of 1 to %d bytes", maxPassword)
 	}
-	salt := make([]byte, 16)
+	salt := make([]byte, scramSaltSize)
 	rand.Read(salt) // never fails
 	stored, server, err := scramKeys(password, salt, scramIterations)
 	if err != nil {

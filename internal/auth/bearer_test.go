@@ -1,0 +1,184 @@
+package auth_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-iot/sluice/internal/auth"
+	"github.com/sluice-iot/sluice/internal/auth/oidctest"
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+func issuerFile(i *oidctest.Issuer) string {
+	return fmt.Sprintf(`issuers: [{issuer: "%s", audience: sluice, authorities-claim: rights}]`, i.URL)
+}
+
+func newIssuer(t testing.TB) *oidctest.Issuer {
+	i := oidctest.New(t)
+	i.Rotate(t, "k", "ES256")
+	return i
+}
+
+func TestToken(t *testing.T) {
+	i := newIssuer(t)
+	d := open(t, issuerFile(i), auth.Options{})
+	claims := oidctest.Claims{"sub": "app", "aud": "sluice", "rights": []any{
+		map[string]any{"address": "telemetry/DEMO", "may": []string{"read"}},
+		map[string]any{"operation": "credentials/DEMO:*"},
+	}}
+	token := i.Token(t, claims)
+	for mechanism, response := range map[string]string{
+		auth.OAuthBearer:       "n,,\x01auth=Bearer " + token + "\x01\x01",
+		"OAUTHBEARER with all": "y,a=me=2Cmyself,\x01host=h\x01port=5671\x01auth=bearer " + token + "\x01\x01",
+		auth.XOAuth2:           "user=me\x01auth=Bearer " + token + "\x01\x01",
+	} {
+		t.Run(mechanism, func(t *testing.T) {
+			mechanism, _, _ := strings.Cut(mechanism, " ")
+			challenge, id, err := d.Begin(mechanism, nil).Step(t.Context(), []byte(response))
+			if err != nil || challenge != nil {
+				t.Fatalf("%q, %v", challenge, err)
+			}
+			if id.Name != "oidc:"+i.URL+"#app" || id.Kind != auth.Application || id.AssertionsRequired || time.Until(id.Expires) > time.Hour || id.Expires.IsZero() {
+				t.Errorf("got %+v", id)
+			}
+			if !id.May("telemetry/DEMO", auth.Read) || id.May("telemetry/DEMO", auth.Write) || !id.MayOperate("credentials/DEMO", "get") {
+				t.Errorf("may: %v", id.Authorities())
+			}
+			if d.Refresh(id) != id || d.Current(id.Name) != nil {
+				t.Error("it is not what it was")
+			}
+		})
+	}
+}
+
+func TestTokenRefused(t *testing.T) {
+	i, stranger := newIssuer(t), newIssuer(t)
+	d := open(t, issuerFile(i), auth.Options{})
+	claims := func(rights any) oidctest.Claims {
+		return oidctest.Claims{"sub": "app", "aud": "sluice", "rights": rights}
+	}
+	for name, c := range map[string]struct{ token, text string }{
+		"of a stranger":     {stranger.Token(t, claims(nil)), "no known issuer"},
+		"in another's name": {stranger.Token(t, oidctest.Claims{"iss": i.URL, "sub": "app", "aud": "sluice"}), "does not verify"},
+		"no list":           {i.Token(t, claims("all")), "claim rights: expected a list"},
+		"unknown member":    {i.Token(t, claims([]any{map[string]any{"address": "a", "may": []string{"read"}, "tenant": "x"}})), "claim rights: expected a list"},
+		"unknown activity":  {i.Token(t, claims([]any{map[string]any{"address": "a", "may": []string{"all"}}})), "unknown activity"},
+		"bad address":       {i.Token(t, claims([]any{map[string]any{"address": "a//b", "may": []string{"read"}}})), "empty segment"},
+		"nothing":           {"", "no known issuer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for mechanism, response := range map[string]string{
+				auth.OAuthBearer: "n,,\x01auth=Bearer " + c.token + "\x01\x01",
+				auth.XOAuth2:     "user=me\x01auth=Bearer " + c.token + "\x01\x01",
+			} {
+				if name == "nothing" {
+					response = strings.Replace(response, "Bearer ", "", 1)
+				}
+				x := d.Begin(mechanism, nil)
+				challenge, id, err := x.Step(t.Context(), []byte(response))
+				if err != nil || id != nil {
+					t.Fatalf("%s: %v, %v", mechanism, id, err)
+				}
+				var said map[string]string
+				if err := json.Unmarshal(challenge, &said); err != nil || said["status"] == "" {
+					t.Errorf("%s: challenge %s", mechanism, challenge)
+				}
+				if want := i.URL + "/.well-known/openid-configuration"; mechanism == auth.OAuthBearer && said["openid-configuration"] != want {
+					t.Errorf("challenge %s", challenge)
+				}
+				if _, id, err := x.Step(t.Context(), []byte("\x01")); !errors.Is(err, iot.ErrUnauthenticated) || !strings.Contains(err.Error(), c.text) || id != nil {
+					t.Errorf("%s: got %v, %v, want %q", mechanism, id, err, c.text)
+				}
+			}
+		})
+	}
+}
+
+func TestTokenWithoutRights(t *testing.T) {
+	i := newIssuer(t)
+	d := open(t, issuerFile(i), auth.Options{})
+	id, err := d.Token(t.Context(), i.Token(t, oidctest.Claims{"sub": "app", "aud": "sluice"}))
+	if err != nil || len(id.Authorities()) != 0 || id.May("telemetry/DEMO", auth.Read) {
+		t.Errorf("%v, %v", id, err)
+	}
+}
+
+func TestTokenIssuerAway(t *testing.T) {
+	i := newIssuer(t)
+	d := open(t, issuerFile(i), auth.Options{})
+	i.Serve("/keys", 503, nil)
+	_, _, err := d.Begin(auth.XOAuth2, nil).Step(t.Context(), []byte("user=\x01auth=Bearer "+i.Token(t, oidctest.Claims{"sub": "app", "aud": "sluice"})+"\x01\x01"))
+	if !errors.Is(err, iot.ErrUnavailable) {
+		t.Error(err)
+	}
+}
+
+func TestMalformedBearer(t *testing.T) {
+	d := open(t, "identities: []", auth.Options{})
+	for _, c := range []struct{ mechanism, response, text string }{
+		{auth.OAuthBearer, "", "malformed"},
+		{auth.OAuthBearer, "n,,", "malformed"},
+		{auth.OAuthBearer, "n,\x01auth=Bearer x\x01\x01", "malformed"},
+		{auth.OAuthBearer, "n,,x\x01auth=Bearer x\x01\x01", "malformed"},
+		{auth.OAuthBearer, "p=tls-exporter,,\x01auth=Bearer x\x01\x01", "not offered"},
+		{auth.OAuthBearer, "m,,\x01auth=Bearer x\x01\x01", "neither"},
+		{auth.OAuthBearer, "n,x,\x01auth=Bearer x\x01\x01", "authorization identity"},
+		{auth.OAuthBearer, "n,,\x01auth=Bearer x\x01", "does not end"},
+		{auth.OAuthBearer, "n,,\x01auth=Basic x\x01\x01", "expected auth=Bearer"},
+		{auth.OAuthBearer, "n,,\x01auth=Bearer\x01\x01", "expected auth=Bearer"},
+		{auth.OAuthBearer, "n,,\x01auth=Bearer a b\x01\x01", "expected auth=Bearer"},
+		{auth.OAuthBearer, "n,,\x01auth=Bearer x\x01auth=Bearer y\x01\x01", "twice"},
+		{auth.OAuthBearer, "n,,\x01host\x01\x01", "key=value"},
+		{auth.OAuthBearer, "n,,\x01auth=Bearer " + strings.Repeat("x", 17000) + "\x01\x01", "at most"},
+		{auth.XOAuth2, "", "user=NAME"},
+		{auth.XOAuth2, "auth=Bearer x\x01\x01", "user=NAME"},
+		{auth.XOAuth2, "user=x", "user=NAME"},
+		{auth.XOAuth2, "user=x\x01auth=Bearer x", "does not end"},
+		{auth.XOAuth2, strings.Repeat("x", 17000), "at most"},
+	} {
+		challenge, id, err := d.Begin(c.mechanism, nil).Step(t.Context(), []byte(c.response))
+		if !errors.Is(err, iot.ErrUnauthenticated) || !strings.Contains(err.Error(), c.text) || id != nil || challenge != nil {
+			t.Errorf("%s %.40q: %q, %v, %v, want %q", c.mechanism, c.response, challenge, id, err, c.text)
+		}
+	}
+	if challenge, _, err := d.Begin(auth.OAuthBearer, nil).Step(t.Context(), nil); challenge == nil || len(challenge) > 0 || err != nil {
+		t.Errorf("without an initial response: %q, %v", challenge, err)
+	}
+}
+
+func TestIssuersFile(t *testing.T) {
+	for text, want := range map[string]string{
+		`issuers: [{issuer: "http://id.example", audience: a, authorities-claim: c}]`:                                                   ":1: issuer",
+		"issuers:\n  - {issuer: \"https://id.example\", authorities-claim: c}":                                                          ":2: issuer \"https://id.example\": no audience",
+		`issuers: [{issuer: "https://id.example", audience: a}]`:                                                                        "no authorities-claim",
+		`issuers: [{issuer: "https://a", audience: a, authorities-claim: c}, {issuer: "https://a", audience: b, authorities-claim: c}]`: "given twice",
+		`issuers: [{issuer: "https://a", audience: a, authorities-claim: c, jwks-url: "http://b.example/k"}]`:                           "jwks-url",
+		`identities: [{name: "oidc:x", authorities: []}]`:                                                                               "those of tokens",
+		`{"users": {"oidc:x": {"mechanism": "EXTERNAL"}}}`:                                                                              "those of tokens",
+	} {
+		if _, err := auth.Open(writeFile(t, text), auth.Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
+		}
+	}
+}
+
+func FuzzBearer(f *testing.F) {
+	f.Add([]byte("n,a=x,\x01host=h\x01auth=Bearer a.b.c\x01\x01"))
+	f.Add([]byte("user=x\x01auth=Bearer a.b.c\x01\x01"))
+	f.Add([]byte("y,,\x01\x01"))
+	f.Fuzz(func(t *testing.T, response []byte) {
+		for _, parse := range []func([]byte) (string, error){auth.ParseOAuthBearer, auth.ParseXOAuth2} {
+			token, err := parse(response)
+			if err != nil && token != "" && errors.Is(err, iot.ErrUnauthenticated) {
+				continue
+			}
+			if err == nil && (strings.ContainsAny(token, " ,\x01\n") || !strings.Contains(string(response), token)) {
+				t.Errorf("%q gives %q", response, token)
+			}
+		}
+	})
+}

@@ -1,0 +1,99 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sluice-iot/sluice/internal/auth/oidc"
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// tokenPrefix begins the names of identities that come from tokens. No entry of the
+// file may begin so.
+const tokenPrefix = "oidc:"
+
+type issuerYAML struct {
+	Issuer           string `yaml:"issuer"`
+	Audience         string `yaml:"audience"`
+	AuthoritiesClaim string `yaml:"authorities-claim"`
+	JWKSURL          string `yaml:"jwks-url,omitempty"`
+}
+
+// issuer is one whose tokens are believed.
+type issuer struct {
+	conf     issuerYAML
+	verifier *oidc.Verifier
+}
+
+func (s *snapshot) addIssuer(y issuerYAML) error {
+	if s.issuers[y.Issuer] != nil {
+		return errors.New("given twice")
+	}
+	if y.AuthoritiesClaim == "" {
+		return errors.New("no authorities-claim; expected the claim that lists what a token allows")
+	}
+	v, err := oidc.New(oidc.Config{Issuer: y.Issuer, Audience: y.Audience, JWKSURL: y.JWKSURL})
+	if err != nil {
+		return err
+	}
+	s.issuers[y.Issuer] = &issuer{y, v}
+	return nil
+}
+
+// Token returns the application that a token of one of the file's issuers stands
+// for. It is named oidc:ISSUER#SUBJECT, and ends with the token; see
+// [Directory.Authenticate] for the errors.
+func (d *Directory) Token(ctx context.Context, token string) (*Identity, error) {
+	s := d.current.Load()
+	x := s.issuers[oidc.IssuerOf(token)]
+	if x == nil {
+		return nil, iot.Errorf(iot.ErrUnauthenticated, "the token is of no known issuer")
+	}
+	t, err := x.verifier.Verify(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	authorities, err := x.authorities(t)
+	if err != nil {
+		return nil, iot.Errorf(iot.ErrUnauthenticated, "token: claim %s: %v", x.conf.AuthoritiesClaim, err)
+	}
+	return &Identity{
+		Name: tokenPrefix + x.conf.Issuer + "#" + t.Subject, Kind: Application, Limits: DefaultLimits(),
+		Expires: t.Expires, authorities: authorities, issuer: x,
+	}, nil
+}
+
+// authorities reads the claim; without it nothing is allowed.
+func (x *issuer) authorities(t *oidc.Token) (*Authorities, error) {
+	raw, ok := t.Claims[x.conf.AuthoritiesClaim]
+	if !ok {
+		return Compile(nil)
+	}
+	var claim []authorityYAML
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&claim); err != nil {
+		return nil, errors.New("expected a list such as [{\"address\": \"telemetry/DEMO\", \"may\": [\"read\"]}]")
+	}
+	var list []Authority
+	for _, a := range claim {
+		g, err := a.authority()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, g)
+	}
+	return Compile(list)
+}
+
+// checkName keeps the names of tokens apart from those of the file.
+func checkName(name string) error {
+	if strings.HasPrefix(name, tokenPrefix) {
+		return fmt.Errorf("names that begin with %s are those of tokens", tokenPrefix)
+	}
+	return nil
+}
