@@ -34,12 +34,13 @@ type address struct {
 	receivers map[*receiver]struct{}
 	ready     ready
 
-	given   int // see credit.go
-	granted int
-	active  int
-	actives []*sender // a superset of the active ones
-	oldest  time.Time // no active sender's last delivery was before it
-	waiting []*sender
+	given    int // see credit.go
+	granted  int
+	draining bool // what is given now will be taken back at once
+	active   int
+	actives  []*sender // a superset of the active ones
+	oldest   time.Time // no active sender's last delivery was before it
+	waiting  []*sender
 
 	surplus queue
 	expiry  time.Time            // of the unsettled surplus that waits longest; zero = none
@@ -160,7 +161,7 @@ func (a *address) place(w *work, s *sender, ev *peer.Event, parts *Parts) placem
 		case peer.Sent:
 			p := sentTo(r)
 			if ev.More {
-				s.begin(ev, r)
+				p = s.begin(ev, r).placed(p)
 				a.setGiven(r, 0)
 			}
 			return p
@@ -269,8 +270,12 @@ func (a *address) pump(w *work) {
 		}
 		done := *h
 		a.surplus.pop()
-		if st := done.stream; st != nil && res == peer.TooLarge {
+		switch st := done.stream; {
+		case st == nil:
+		case res == peer.TooLarge:
 			a.kill(w, st)
+		default:
+			p = st.placed(p)
 		}
 		a.answer(w, &done, p)
 		if st := done.stream; st != nil && res == peer.Sent {
@@ -416,6 +421,9 @@ func (a *address) removeReceiver(w *work, r *receiver) {
 	if st := r.stream; st != nil {
 		r.stream, st.r = nil, nil
 		a.kill(w, st)
+		if st.accept {
+			a.tell(w, st, amqp.StateDeliveryFailed)
+		}
 	}
 	delete(a.receivers, r)
 	if len(a.receivers) == 0 {
@@ -491,7 +499,9 @@ func (a *address) refresh(w *work, r *receiver, unblock bool) {
 		a.flushBacklog(w, r)
 	} else {
 		a.setGiven(r, credit)
+		a.draining = drain
 		a.pump(w)
+		a.draining = false
 	}
 	if drain {
 		r.c.Lock()

@@ -101,6 +101,9 @@ func (a *address) grant(b *peer.Batch, s *sender) {
 		return
 	}
 	n := min(share-s.out, a.given-a.granted)
+	if a.draining {
+		n = 0
+	}
 	if n < share-s.out && s.active && !s.waiting {
 		s.waiting = true
 		a.waiting = append(a.waiting, s)

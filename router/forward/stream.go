@@ -23,6 +23,7 @@ type stream struct {
 	complete bool // its last part has come
 	withheld bool
 	dead     bool      // the rest is thrown away
+	accept   bool      // the receiver will say nothing: accepted when it has all
 	since    time.Time // when the receiver took something last
 }
 
@@ -33,6 +34,16 @@ func (s *sender) begin(ev *peer.Event, r *receiver) *stream {
 		r.stream = s.stream
 	}
 	return s.stream
+}
+
+// placed is the placement of the delivery whose first part was placed as p: a
+// receiver that wants it settled must have all of it first.
+func (st *stream) placed(p placement) placement {
+	if p.state == nil {
+		return p
+	}
+	st.accept = true
+	return placement{}
 }
 
 // part takes a further part of a large delivery.
@@ -71,6 +82,9 @@ func (a *address) offer(w *work, st *stream, payload []byte, more bool) peer.Sen
 	w.unlock()
 	switch {
 	case res == peer.Sent && !more:
+		if st.accept {
+			a.tell(w, st, amqp.StateAccepted)
+		}
 		a.free(w, st)
 	case res == peer.TooLarge:
 		a.abort(w, st, amqp.AppendRejected(nil, &amqp.Error{Condition: amqp.CondMessageSizeExceeded,
@@ -145,13 +159,21 @@ func (a *address) abort(w *work, st *stream, state amqp.Raw) {
 		r.c.Unlock()
 		a.free(w, st)
 	}
-	if state != nil && !st.settled && !st.s.gone {
-		c := st.s.c
-		c.Lock()
-		st.s.l.Settle(st.id, state, true)
-		w.b.Touch(c)
-		c.Unlock()
+	if state != nil {
+		a.tell(w, st, state)
 	}
+}
+
+// tell gives the sender of a stream its outcome. No connection is locked.
+func (a *address) tell(w *work, st *stream, state amqp.Raw) {
+	if st.settled || st.s.gone {
+		return
+	}
+	c := st.s.c
+	c.Lock()
+	st.s.l.Settle(st.id, state, true)
+	w.b.Touch(c)
+	c.Unlock()
 }
 
 // aborted follows a sender that gave up a delivery, or went, before its end.
@@ -173,8 +195,7 @@ func (a *address) aborted(w *work, s *sender) {
 		if h.stream != st {
 			return true
 		}
-		s.held--
-		s.c.Hold(-len(h.message))
+		h.uncharge()
 		return false
 	})
 }
