@@ -11,21 +11,14 @@ import (
 	"github.com/sluice-iot/sluice/router/forward"
 )
 
-// distributions of the endpoints; an address begins with one of them.
-var distributions = map[string]forward.Distribution{
-	"telemetry":        forward.Balanced,
-	"event":            forward.Closed, // until there is a store to accept them
-	"command":          forward.Balanced,
-	"command_response": forward.Balanced,
-	"command_internal": forward.Balanced,
-	"notification":     forward.Multicast,
-}
-
 // carriesAssertion tells the endpoints to which adapters send for devices.
 var carriesAssertion = map[string]bool{"telemetry": true, "event": true, "command_response": true}
 
 // Sender implements [forward.Policy].
 func (r *Router) Sender(c *peer.Conn, address string) (forward.Access, *amqp.Error) {
+	if isManagement(address) {
+		return r.manager(c, address, auth.Write)
+	}
 	id, kind, endpoint, err := r.may(c, address, auth.Write)
 	if err != nil {
 		return forward.Access{}, err
@@ -47,6 +40,9 @@ func (r *Router) Receiver(c *peer.Conn, address string) (forward.Access, *amqp.E
 			return forward.Access{}, errNobody
 		}
 		return forward.Access{}, nil
+	}
+	if isManagement(address) {
+		return r.manager(c, address, auth.Read)
 	}
 	_, kind, _, err := r.may(c, address, auth.Read)
 	return forward.Access{Distribution: kind}, err
@@ -71,13 +67,13 @@ func (r *Router) may(c *peer.Conn, address string, what auth.Activity) (*auth.Id
 		return nil, 0, "", &amqp.Error{Condition: amqp.CondUnauthorizedAccess,
 			Description: what.String() + " on " + clip(address) + " is not granted"}
 	}
-	endpoint, rest, _ := strings.Cut(address, "/")
-	kind, ok := distributions[endpoint]
-	if !ok || rest == "" || strings.HasPrefix(rest, "/") {
+	p := r.patterns.find(address)
+	if p == nil {
 		return nil, 0, "", &amqp.Error{Condition: amqp.CondNotFound,
 			Description: "no address " + clip(address) + ": expected telemetry/TENANT or another of Hono's"}
 	}
-	return id, kind, endpoint, nil
+	endpoint, _, _ := strings.Cut(address, "/")
+	return id, p.kind, endpoint, nil
 }
 
 // clip keeps a peer's words short in an error.

@@ -13,7 +13,9 @@ import (
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/auth"
+	"github.com/sluice-iot/sluice/internal/config"
 	"github.com/sluice-iot/sluice/router/forward"
+	"github.com/sluice-iot/sluice/router/manage"
 )
 
 // What the router announces to every peer (contract: messaging 1.1).
@@ -30,6 +32,7 @@ type Options struct {
 	Name      string          // container-id
 	Directory *auth.Directory // applications
 	Verifier  *assertion.Verifier
+	Addresses []config.Address // what is there besides Hono's addresses, or instead
 	Logger    *slog.Logger
 }
 
@@ -41,9 +44,15 @@ type Router struct {
 	log       *slog.Logger
 	forward   *forward.Router
 	wheel     *peer.Wheel
+	patterns  patterns
+	node      *manage.Node
+	usage     *usage
 
-	mu      sync.Mutex
-	perName map[string]int // connections of each identity
+	mu        sync.Mutex
+	perName   map[string]int // connections of each identity
+	listeners []*listener
+	// acceptedPast counts the connections of listeners that are gone, by role.
+	acceptedPast map[string]int64
 }
 
 // New returns a router; it serves once Run and Serve are called.
@@ -52,8 +61,11 @@ func New(o Options) *Router {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Router{name: o.Name, directory: o.Directory, verifier: o.Verifier, log: o.Logger,
-		wheel: peer.NewWheel(), perName: map[string]int{}}
+		wheel: peer.NewWheel(), patterns: newPatterns(o.Addresses), perName: map[string]int{}, acceptedPast: map[string]int64{}}
 	r.forward = forward.New(r)
+	r.usage = newUsage(r.patterns)
+	r.forward.OnGone(r.usage.gone)
+	r.node = r.newNode()
 	return r
 }
 
@@ -80,6 +92,8 @@ func (r *Router) Serve(ctx context.Context, l Listener) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	d := &door{r: r, components: l.Components}
+	seen := r.listen(l)
+	defer r.unlisten(seen)
 	for _, m := range l.Mechanisms {
 		d.mechanisms = append(d.mechanisms, amqp.Symbol(m))
 	}
@@ -101,9 +115,24 @@ func (r *Router) Serve(ctx context.Context, l Listener) error {
 			continue
 		}
 		conns.Go(func() {
+			defer seen.accept()()
 			r.ended(peer.Accept(ctx, c, r.options(d, l.TLS), nil), c.RemoteAddr().String())
 		})
 	}
+}
+
+// serveConn keeps little on its stack: that is what an idle connection costs.
+func (r *Router) serveConn(ctx context.Context, nc net.Conn, d *door, conf *tls.Config) {
+	c, err := r.accept(ctx, nc, d, conf)
+	if err == nil {
+		err = c.Serve(ctx)
+	}
+	r.ended(err, nc.RemoteAddr().String())
+}
+
+func (r *Router) accept(ctx context.Context, nc net.Conn, d *door, conf *tls.Config) (*peer.Conn, error) {
+	o := r.options(d, conf)
+	return peer.NewServerConn(ctx, nc, &o)
 }
 
 // ServePipe serves a component of this process over an in-memory connection.
