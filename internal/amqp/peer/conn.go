@@ -384,6 +384,9 @@ func (c *Conn) authenticate(ctx context.Context, b *Batch) error {
 	c.exchange = nil
 	if err == nil {
 		c.identity = identity
+		if l, ok := c.auth.(Limiter); ok {
+			l.Limit(identity, &c.e.cfg)
+		}
 	}
 	c.e.Authenticated(err)
 	return err

@@ -30,6 +30,10 @@ const (
 	// UnsentHigh is how many bytes may wait to be written before the links of a
 	// connection count as creditless.
 	UnsentHigh = 256 * 1024
+
+	// linkSlack is how many links beyond LinkMax may be refused and not yet
+	// detached by the peer too.
+	linkSlack = 256
 )
 
 // Config is what an engine announces and allows.
@@ -39,6 +43,7 @@ type Config struct {
 	MaxFrameSize        uint32        // bytes, 512 to 65536
 	ChannelMax          uint16        // highest channel number: sessions - 1
 	HandleMax           uint32        // highest link handle of a session
+	LinkMax             int           // links that the peer may have attached on the connection; 0 = as HandleMax allows
 	IncomingWindow      uint32        // transfer frames of a session
 	IdleTimeout         time.Duration // announced; twice that without a frame closes the connection. 0 = none
 	MaxMessageSize      uint64        // bytes, announced on receiving links
@@ -105,6 +110,9 @@ type Engine struct {
 	local    index[Session] // by our channel
 	last     *Session
 	lastCh   uint16
+
+	live int // links that are attached or about to be
+	held int // live ones, and those whose detach the peer has not answered
 
 	dirty []*Session // sessions with dispositions or flows to be written
 

@@ -121,7 +121,11 @@ func (e *Engine) onAttach(channel uint16, p *amqp.Attach, fx *Effects) error {
 		s.endWith(&amqp.Error{Condition: amqp.CondIllegalState, Description: fmt.Sprintf("link %.64q is attached", p.Name)}, fx)
 		return nil
 	}
-	l := s.newLink(p.Name, !p.Role)
+	full := e.cfg.LinkMax > 0 && e.live >= e.cfg.LinkMax
+	var l *Link
+	if !full || e.held < e.cfg.LinkMax+linkSlack {
+		l = s.newLink(p.Name, !p.Role)
+	}
 	if l == nil {
 		s.endWith(&amqp.Error{Condition: amqp.CondResourceLimitExceeded, Description: "too many links"}, fx)
 		return nil
@@ -129,6 +133,11 @@ func (e *Engine) onAttach(channel uint16, p *amqp.Attach, fx *Effects) error {
 	l.setRemote(p)
 	l.attach = p
 	l.sndMode, l.rcvMode = p.SenderSettleMode, p.ReceiverSettleMode
+	if full {
+		l.Refuse(&amqp.Error{Condition: amqp.CondResourceLimitExceeded,
+			Description: fmt.Sprintf("too many links: at most %d on a connection", e.cfg.LinkMax)})
+		return nil
+	}
 	fx.add(Event{Kind: EventAttach, Session: s, Link: l, Attach: p})
 	return nil
 }
@@ -151,6 +160,8 @@ func (s *Session) newLink(name string, role amqp.Role) *Link {
 	}
 	l := &Link{s: s, name: name, role: role, handle: h}
 	s.byHandle.set(h, l)
+	s.e.live++
+	s.e.held++
 	s.names[linkName{name, role}] = l
 	return l
 }
@@ -158,6 +169,7 @@ func (s *Session) newLink(name string, role amqp.Role) *Link {
 // free gives a link's name and handle back once both sides have detached.
 func (s *Session) free(l *Link) {
 	s.byHandle.del(l.handle)
+	s.e.held--
 	if s.links.get(l.remoteHandle) == l {
 		s.links.del(l.remoteHandle)
 	}
@@ -307,6 +319,7 @@ func (l *Link) DetachLost(err *amqp.Error, fx *Effects) {
 	l.s.flush()
 	l.s.e.writeFrame(amqp.FrameAMQP, l.s.channel, &amqp.Detach{Handle: l.handle, Closed: true, Error: err})
 	l.state = linkDetached
+	l.s.e.live--
 	l.forget(fx)
 }
 
@@ -331,6 +344,7 @@ func (l *Link) gone(err *amqp.Error, closed bool, fx *Effects) {
 		return
 	}
 	l.state = linkDetached
+	l.s.e.live--
 	l.abortPartial(fx)
 	fx.add(Event{Kind: EventDetach, Session: l.s, Link: l, Error: err, Closed: closed})
 	l.forget(fx)

@@ -54,6 +54,15 @@ type Authenticator interface {
 	Begin(info *PeerInfo, mechanism amqp.Symbol) (Exchange, error)
 }
 
+// Limiter is an Authenticator that bounds what a peer may have once it is known
+// who it is.
+type Limiter interface {
+	// Limit lowers what is announced and allowed on the connection of identity:
+	// ChannelMax, HandleMax, LinkMax and MaxMessageSize. It is called before the
+	// open is answered, with the connection locked.
+	Limit(identity any, c *Config)
+}
+
 type saslState struct {
 	mechanisms []amqp.Symbol
 	login      Login

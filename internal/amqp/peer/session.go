@@ -185,6 +185,7 @@ func (s *Session) dropLinks(err *amqp.Error, fx *Effects) {
 		l.gone(err, true, fx)
 	}
 	s.backlog = nil
+	s.e.held -= s.byHandle.n
 	s.byHandle.clear()
 	s.links.clear()
 	clear(s.names)
