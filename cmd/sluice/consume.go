@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -28,6 +29,7 @@ const defaultNorthbound = "amqp://127.0.0.1:15672"
 // consumeFlags say where to consume from and how to print.
 type consumeFlags struct {
 	data, url, user, password, ca, output string
+	container                             string // container-id; empty = that of consume
 	count                                 int
 }
 
@@ -142,7 +144,7 @@ func (f *consumeFlags) dial(ctx context.Context) (*goamqp.Conn, error) {
 	if err != nil || u.Scheme != "amqp" && u.Scheme != "amqps" || u.Host == "" {
 		return nil, fmt.Errorf("expected a URL such as amqp://host:15672 or amqps://host:15671")
 	}
-	opts := &goamqp.ConnOptions{SASLType: goamqp.SASLTypePlain(f.user, f.password), ContainerID: "sluice-consume"}
+	opts := &goamqp.ConnOptions{SASLType: goamqp.SASLTypePlain(f.user, f.password), ContainerID: cmp.Or(f.container, "sluice-consume")}
 	if u.Scheme == "amqps" {
 		conf := func(name string) *tls.Config { return &tls.Config{ServerName: name} }
 		if f.ca != "" {

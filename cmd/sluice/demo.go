@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/observe"
 	"github.com/sluice-iot/sluice/internal/registry"
+	"github.com/sluice-iot/sluice/router/manage"
 )
 
 // The demo (contract: configuration 4).
@@ -27,6 +28,9 @@ const (
 	demoFile     = "demo.env"
 	operatorFile = "operator.env"
 	operatorName = "admin"
+	// routerAdmin is the identity with which an operator manages the router: the
+	// router knows identities, not operators.
+	routerAdmin = "admin@local"
 )
 
 // env is a file of NAME=value lines.
@@ -65,9 +69,12 @@ func writeEnv(path string, lines ...string) error {
 // createOperator makes the identities file with the first operator. The secret
 // is kept before it is in force, so that a crash in between loses nothing.
 func (i *installation) createOperator() error {
-	secret := auth.GenerateSecret()
+	secret, routerSecret := auth.GenerateSecret(), auth.GenerateSecret()
 	path := i.data.File(operatorFile)
-	if err := writeEnv(path, "SLUICE_URL="+i.baseURL(config.RoleManagement), "SLUICE_USER="+operatorName, "SLUICE_PASSWORD="+secret); err != nil {
+	if err := writeEnv(path,
+		"SLUICE_URL="+i.baseURL(config.RoleManagement), "SLUICE_USER="+operatorName, "SLUICE_PASSWORD="+secret,
+		"SLUICE_ROUTER_URL="+i.baseURL(config.RoleNorthbound), "SLUICE_ROUTER_USER="+routerAdmin, "SLUICE_ROUTER_PASSWORD="+routerSecret,
+		"SLUICE_CA="+i.own.CA); err != nil {
 		return fmt.Errorf("keep the operator's secret: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(i.cfg.Identities), 0o700); err != nil {
@@ -77,7 +84,13 @@ func (i *installation) createOperator() error {
 	if err != nil {
 		return err
 	}
-	i.log.Info("made the first operator", "name", operatorName, "secret", path)
+	err = auth.AddIdentityWith(i.cfg.Identities, routerAdmin, routerSecret,
+		auth.Authority{Address: manage.Address, May: auth.Read | auth.Write},
+		auth.Authority{Operation: manage.Address + ":" + manage.Delete, May: auth.Execute})
+	if err != nil {
+		return err
+	}
+	i.log.Info("made the first operator", "name", operatorName, "router", routerAdmin, "secret", path)
 	return nil
 }
 

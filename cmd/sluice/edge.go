@@ -41,7 +41,8 @@ func (i *installation) openRouter(_, work context.Context) error {
 		// Registry changes do not reach the router, so no token may outlive them for long.
 		i.verifier.LimitAge(tokenAge)
 	}
-	i.router = router.New(router.Options{Name: i.cfg.Name, Directory: i.directory, Verifier: i.verifier, Logger: i.log})
+	i.router = router.New(router.Options{Name: i.cfg.Name, Directory: i.directory, Verifier: i.verifier, Addresses: i.cfg.Addresses, Logger: i.log})
+	i.metrics.MustRegister(i.router)
 	i.group.Go(func() { i.router.Run(work) })
 	i.group.Go(func() { i.directory.Watch(work, time.Second) })
 	return nil

@@ -55,6 +55,7 @@ func newRouterCommand() *cobra.Command {
 			return serve(cmd, s, parts{router: true}, config.RouterListeners(), false)
 		},
 	}
+	cmd.AddCommand(newRouterStatCommand(), newRouterCloseCommand())
 	s = addSettings(cmd.Flags())
 	return cmd
 }

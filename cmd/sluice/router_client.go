@@ -1,0 +1,188 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	goamqp "github.com/Azure/go-amqp"
+	"github.com/spf13/pflag"
+
+	"github.com/sluice-iot/sluice/internal/config"
+	"github.com/sluice-iot/sluice/router/manage"
+)
+
+// managementTimeout bounds one request to a router.
+const managementTimeout = 30 * time.Second
+
+// routerFlags say which router to ask, and as whom.
+type routerFlags struct{ data, url, user, password, ca string }
+
+const routerFlagsHelp = `
+On the machine of an installation the router, the user, the password and the CA
+are found in operator.env of its data folder: --data, SLUICE_DATA, ./data or the
+XDG data folder. Elsewhere give --url, --user and --password, or
+SLUICE_ROUTER_URL, SLUICE_ROUTER_USER and SLUICE_ROUTER_PASSWORD. An identity
+for it is made by
+
+  sluice identity add NAME --read '$management' --write '$management' --execute '$management:DELETE'`
+
+func (f *routerFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.data, "data", "", "data `folder` of an installation on this machine")
+	flags.StringVar(&f.url, "url", "", "router, such as amqps://host:15671 (default "+defaultNorthbound+")")
+	flags.StringVar(&f.user, "user", "", "`name` of an identity that may manage the router")
+	flags.StringVar(&f.password, "password", "", "its `secret`")
+	flags.StringVar(&f.ca, "ca", "", "CA certificate `file` to believe, for amqps")
+}
+
+// complete takes what was not given from the environment, then from the data
+// folder. A user that was given does not get another one's secret.
+func (f *routerFlags) complete() error {
+	operator := env{}
+	var looked string
+	opts := config.Options{Env: os.Environ(), Find: true}
+	if f.data != "" {
+		opts.Flags = []config.Flag{{Path: "data", Value: f.data, Name: "--data"}}
+	}
+	if l, err := config.Load(opts); err == nil {
+		looked = filepath.Join(l.Data, operatorFile)
+		if e, err := readEnv(looked); err == nil {
+			operator = e
+		}
+	}
+	f.url = cmp.Or(f.url, os.Getenv("SLUICE_ROUTER_URL"), operator["SLUICE_ROUTER_URL"], defaultNorthbound)
+	f.ca = cmp.Or(f.ca, os.Getenv("SLUICE_CA"), operator["SLUICE_CA"])
+	f.user = cmp.Or(f.user, os.Getenv("SLUICE_ROUTER_USER"), operator["SLUICE_ROUTER_USER"])
+	f.password = cmp.Or(f.password, os.Getenv("SLUICE_ROUTER_PASSWORD"))
+	if f.user == operator["SLUICE_ROUTER_USER"] {
+		f.password = cmp.Or(f.password, operator["SLUICE_ROUTER_PASSWORD"])
+	}
+	if f.user == "" || f.password == "" {
+		return fmt.Errorf("who are you? give --user and --password (there is no SLUICE_ROUTER_USER with its secret in %s)", looked)
+	}
+	return nil
+}
+
+// routerConn is an open way to a router's management node.
+type routerConn struct {
+	conn     *goamqp.Conn
+	sender   *goamqp.Sender
+	receiver *goamqp.Receiver
+	next     int
+}
+
+func (f *routerFlags) open(ctx context.Context) (_ *routerConn, err error) {
+	conn, err := (&consumeFlags{url: f.url, user: f.user, password: f.password, ca: f.ca, container: "sluice-router-command"}).dial(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", f.url, plainError(err))
+	}
+	defer func() {
+		if err != nil {
+			conn.Close()
+			err = fmt.Errorf("%s at %s: %w", manage.Address, f.url, plainError(err))
+		}
+	}()
+	session, err := conn.NewSession(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	receiver, err := session.NewReceiver(ctx, "", &goamqp.ReceiverOptions{DynamicAddress: true, Credit: 10})
+	if err != nil {
+		return nil, err
+	}
+	sender, err := session.NewSender(ctx, manage.Address, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &routerConn{conn: conn, sender: sender, receiver: receiver}, nil
+}
+
+func (m *routerConn) close() { m.conn.Close() }
+
+// ask sends a request and waits for its reply.
+func (m *routerConn) ask(ctx context.Context, properties map[string]any, body any) (*goamqp.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, managementTimeout)
+	defer cancel()
+	m.next++
+	id, replyTo := strconv.Itoa(m.next), m.receiver.Address()
+	err := m.sender.Send(ctx, &goamqp.Message{
+		Properties:            &goamqp.MessageProperties{MessageID: id, ReplyTo: &replyTo},
+		ApplicationProperties: properties, Value: body,
+	}, nil)
+	if err != nil {
+		return nil, plainError(err)
+	}
+	for {
+		reply, err := m.receiver.Receive(ctx, nil)
+		if err != nil {
+			return nil, plainError(err)
+		}
+		if err := m.receiver.AcceptMessage(ctx, reply); err != nil {
+			return nil, plainError(err)
+		}
+		if reply.Properties == nil || reply.Properties.CorrelationID != id {
+			continue // of a request that was given up
+		}
+		return reply, statusError(reply)
+	}
+}
+
+func statusError(reply *goamqp.Message) error {
+	code, ok := reply.ApplicationProperties["statusCode"].(int32)
+	if !ok {
+		return errors.New("the reply carries no statusCode: is this a Sluice router?")
+	}
+	if code >= 200 && code < 300 {
+		return nil
+	}
+	return fmt.Errorf("%v (%d)", reply.ApplicationProperties["statusDescription"], code)
+}
+
+// entities asks for all entities of a type, page by page.
+func (m *routerConn) entities(ctx context.Context, kind string) (names []string, rows [][]any, err error) {
+	for offset := int32(0); ; {
+		reply, err := m.ask(ctx, map[string]any{"operation": manage.Query, "entityType": kind, "offset": offset}, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		body, _ := reply.Value.(map[string]any)
+		if body == nil {
+			return nil, nil, fmt.Errorf("the reply holds a %T; expected a map", reply.Value)
+		}
+		names = names[:0]
+		for _, n := range asList(body["attributeNames"]) {
+			names = append(names, fmt.Sprint(n))
+		}
+		for _, row := range asList(body["results"]) {
+			values := asList(row)
+			if len(values) != len(names) {
+				return nil, nil, fmt.Errorf("the reply has %d values for %d attributes", len(values), len(names))
+			}
+			rows = append(rows, values)
+		}
+		count, _ := reply.ApplicationProperties["count"].(int32)
+		total, _ := reply.ApplicationProperties["total"].(int64)
+		if offset += count; count <= 0 || int64(offset) >= total {
+			return names, rows, nil
+		}
+	}
+}
+
+func asList(v any) []any {
+	switch v := v.(type) {
+	case []any:
+		return v
+	case []string:
+		out := make([]any, len(v))
+		for i, s := range v {
+			out[i] = s
+		}
+		return out
+	}
+	return nil
+}
