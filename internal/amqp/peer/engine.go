@@ -116,11 +116,6 @@ type Engine struct {
 
 	dirty []*Session // sessions with dispositions or flows to be written
 
-	transfer    amqp.Transfer
-	disposition amqp.Disposition
-	flow        amqp.Flow
-	flowOut     amqp.Flow
-
 	closeSent bool
 	closeErr  *amqp.Error // what the peer's or our close said
 	lastIn    time.Time
@@ -180,6 +175,25 @@ func (e *Engine) writeFrame(t amqp.FrameType, channel uint16, p amqp.Performativ
 		e.out = getBuffer()
 	}
 	e.out = amqp.AppendFrame(e.out, t, channel, p)
+}
+
+// openFrame begins a frame in the output; closeFrame takes what the output has
+// become. Together they do what writeFrame does, without an interface that would put the
+// performative on the heap.
+func (e *Engine) openFrame(channel uint16) (at int) {
+	if e.out == nil {
+		e.out = getBuffer()
+	}
+	at = len(e.out)
+	e.out = amqp.OpenFrame(e.out, amqp.FrameAMQP, channel)
+	return at
+}
+
+func (e *Engine) closeFrame(b []byte, at int) {
+	e.out = amqp.CloseFrame(b, at)
+	if e.closeSent {
+		e.out = e.out[:at] // nothing may follow a close
+	}
 }
 
 // TakeOutput returns what is to be written, completed by the dispositions and
@@ -260,7 +274,7 @@ func (e *Engine) Input(b []byte, now time.Time, fx *Effects) (n int, err error) 
 	}
 	e.bytesIn += uint64(n)
 	// They point into b, which is not to be kept.
-	e.transfer, e.disposition, e.flow = amqp.Transfer{}, amqp.Disposition{}, amqp.Flow{}
+	fx.transfer, fx.disposition, fx.flow = amqp.Transfer{}, amqp.Disposition{}, amqp.Flow{}
 	return n, nil
 }
 

@@ -40,7 +40,7 @@ const (
 	// Token, State, Settled).
 	EventSenderState
 	// EventLost: a delivery that we sent was not settled when its link, session
-	// or connection went away (ID, Token).
+	// or connection went away (ID, Token; Settled if its outcome had come).
 	EventLost
 	// EventDetach: the link is gone: detached by the peer (Error, Closed), with
 	// its session or with the connection. The engine has answered.
@@ -73,7 +73,14 @@ type Event struct {
 }
 
 // Effects collects the events of one Input. It is reused.
-type Effects struct{ Events []Event }
+type Effects struct {
+	Events []Event
+
+	// What frames are decoded into: an idle connection needs none.
+	transfer    amqp.Transfer
+	disposition amqp.Disposition
+	flow        amqp.Flow
+}
 
 // A connection borrows its Effects for each batch, so that an idle one holds none.
 var effects = sync.Pool{New: func() any { return &Effects{} }}

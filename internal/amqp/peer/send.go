@@ -268,20 +268,21 @@ func (s *Session) flushState(p *pendingState, role amqp.Role) {
 		// The peer takes no frame that long: the kind of outcome has to do.
 		p.state = append(p.state[:0], 0x00, 0x53, byte(amqp.Raw(p.state).StateKind()), 0x45)
 	}
-	s.e.disposition = amqp.Disposition{Role: role, First: p.first, Last: p.last, Settled: p.settled, State: p.state}
-	s.e.writeFrame(amqp.FrameAMQP, s.channel, &s.e.disposition)
+	d := amqp.Disposition{Role: role, First: p.first, Last: p.last, Settled: p.settled, State: p.state}
+	at := s.e.openFrame(s.channel)
+	s.e.closeFrame(d.Append(s.e.out), at)
 }
 
 // onDisposition splits a range into one event per delivery.
 func (e *Engine) onDisposition(f amqp.Frame, fx *Effects) error {
-	if _, err := amqp.DecodeInto(f.Body, &e.disposition); err != nil {
+	if _, err := amqp.DecodeInto(f.Body, &fx.disposition); err != nil {
 		return err
 	}
 	s, err := e.session(f.Channel)
 	if err != nil || s.ended {
 		return err
 	}
-	p := &e.disposition
+	p := &fx.disposition
 	if int32(p.Last-p.First) < 0 {
 		return &amqp.Error{Condition: amqp.CondInvalidField, Description: fmt.Sprintf("disposition.last %d is before first %d", p.Last, p.First)}
 	}
@@ -338,7 +339,7 @@ func (s *Session) hear(r *ring, id uint32, p *amqp.Disposition, fx *Effects) {
 
 // onTransfer takes one frame of a delivery.
 func (e *Engine) onTransfer(f amqp.Frame, fx *Effects) error {
-	payload, err := amqp.DecodeInto(f.Body, &e.transfer)
+	payload, err := amqp.DecodeInto(f.Body, &fx.transfer)
 	if err != nil {
 		return err
 	}
@@ -356,7 +357,7 @@ func (e *Engine) onTransfer(f amqp.Frame, fx *Effects) error {
 		s.flowDue = true
 		s.markDirty()
 	}
-	p := &e.transfer
+	p := &fx.transfer
 	l := s.lastLink
 	if l == nil || l.remoteHandle != p.Handle {
 		if l = s.links.get(p.Handle); l == nil {

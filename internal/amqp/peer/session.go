@@ -238,8 +238,7 @@ func (s *Session) writeFlow(l *Link) {
 	if s.withheld == 0 {
 		s.window = s.e.cfg.IncomingWindow
 	}
-	f := &s.e.flowOut // not on the stack, for it goes through an interface
-	*f = amqp.Flow{
+	f := amqp.Flow{
 		NextIncomingID: s.nextIncomingID, HasNextIncomingID: s.begun,
 		IncomingWindow: s.window,
 		NextOutgoingID: s.nextOutgoingID,
@@ -254,18 +253,19 @@ func (s *Session) writeFlow(l *Link) {
 			f.HasAvailable = true
 		}
 	}
-	s.e.writeFrame(amqp.FrameAMQP, s.channel, f)
+	at := s.e.openFrame(s.channel)
+	s.e.closeFrame(f.Append(s.e.out), at)
 }
 
 func (e *Engine) onFlow(fr amqp.Frame, fx *Effects) error {
-	if _, err := amqp.DecodeInto(fr.Body, &e.flow); err != nil {
+	if _, err := amqp.DecodeInto(fr.Body, &fx.flow); err != nil {
 		return err
 	}
 	s, err := e.session(fr.Channel)
 	if err != nil || s.ended {
 		return err
 	}
-	p := &e.flow
+	p := &fx.flow
 	s.nextIncomingID = p.NextOutgoingID
 	// What the peer had seen when it wrote this decides how much of the window
 	// is left (Part 2, section 2.5.6). Numbering starts at 0 here.
