@@ -44,6 +44,7 @@ func (i *installation) openRouter(_, work context.Context) error {
 	i.router = router.New(router.Options{Name: i.cfg.Name, Directory: i.directory, Verifier: i.verifier, Addresses: i.cfg.Addresses, Logger: i.log})
 	i.metrics.MustRegister(i.router)
 	i.group.Go(func() { i.router.Run(work) })
+	i.group.Go(func() { i.tuneMemory(work) })
 	i.group.Go(func() { i.directory.Watch(work, time.Second) })
 	return nil
 }

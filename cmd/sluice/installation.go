@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -69,15 +68,8 @@ type socket struct {
 	conf config.Listener
 }
 
-// gcPercent trades collector time for memory: hot paths do not allocate, so the
-// collector hardly runs, and what an idle connection costs is what counts.
-const gcPercent = 50
-
 // run starts everything, waits until ctx ends or a part fails, and stops.
 func (i *installation) run(ctx context.Context) (err error) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	defer func() {
 		for k := len(i.closers) - 1; k >= 0; k-- {
 			i.closers[k]()
