@@ -13,7 +13,7 @@ import (
 const (
 	manyConnections = 1000
 	gcPercentFew    = 100
-	gcPercentMany   = 40
+	gcPercentMany   = 30
 	memoryInterval  = 2 * time.Second
 )
 
