@@ -125,16 +125,23 @@ func await(ctx context.Context, t *testing.T, what string, check func() bool) {
 	}
 }
 
-// deadline ends what the test waits for in time for it to clean up before the
-// test program is ended from outside.
+// over is when waiting ends: in time for every test to clean up before the test
+// program is ended from outside.
+var over struct {
+	once sync.Once
+	at   time.Time
+}
+
+// deadline ends with the test, and with the patience of whoever runs it.
 func deadline(t *testing.T) context.Context {
 	t.Helper()
-	ctx := t.Context()
-	if at, ok := t.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, at.Add(-time.Until(at)/10))
-		t.Cleanup(cancel)
+	at, ok := t.Deadline()
+	if !ok {
+		return t.Context()
 	}
+	over.once.Do(func() { over.at = at.Add(-time.Until(at) / 10) })
+	ctx, cancel := context.WithDeadline(t.Context(), over.at)
+	t.Cleanup(cancel)
 	return ctx
 }
 

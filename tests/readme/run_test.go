@@ -52,6 +52,7 @@ func follow(t *testing.T, p *page) {
 		}
 		t.Run(s.title, func(t *testing.T) {
 			kept := len(r.stays)
+			defer func() { r.stays = r.stays[:kept] }() // a section that failed ends what it started itself
 			r.section(t, s)
 			r.stop(t, kept)
 		})
