@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -159,11 +160,14 @@ func linkKeys(v *view) []string {
 	var keys []string
 	for _, c := range v.connections() {
 		c.Conn.Lock()
-		links := c.Conn.Engine().Links()
-		for _, l := range links {
-			keys = append(keys, fmt.Sprintf("%d/%d/%d", c.ID, l.Channel(), l.Handle()))
-		}
+		links := c.Conn.Engine().LinkIDs()
 		c.Conn.Unlock()
+		slices.SortFunc(links, func(a, b peer.LinkID) int {
+			return cmp.Or(cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.Handle, b.Handle))
+		})
+		for _, l := range links {
+			keys = append(keys, fmt.Sprintf("%d/%d/%d", c.ID, l.Channel, l.Handle))
+		}
 	}
 	return keys
 }
@@ -180,7 +184,7 @@ func readLink(v *view, key string) ([]any, bool) {
 	name, _ := user(c.Conn)
 	c.Conn.Lock()
 	defer c.Conn.Unlock()
-	l := c.Conn.Engine().Link(uint16(ch), uint32(h))
+	l := c.Conn.Engine().Link(peer.LinkID{Channel: uint16(ch), Handle: uint32(h)})
 	if l == nil {
 		return nil, false
 	}

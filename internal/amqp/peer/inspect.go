@@ -1,11 +1,6 @@
 package peer
 
-import (
-	"cmp"
-	"slices"
-
-	"github.com/sluice-iot/sluice/internal/amqp"
-)
+import "github.com/sluice-iot/sluice/internal/amqp"
 
 // Mechanism is the SASL mechanism that the client chose. The connection's lock is held.
 func (e *Engine) Mechanism() amqp.Symbol { return e.sasl.chosen }
@@ -23,7 +18,26 @@ func (e *Engine) Sizes() (sessions, links int) {
 	return e.local.n, links
 }
 
-// Links lists the links of the connection by channel and handle. Its lock is held.
+// LinkID names a link of a connection by our numbers.
+type LinkID struct {
+	Channel uint16
+	Handle  uint32
+}
+
+// LinkIDs lists the links of the connection in no order. Its lock is held: the
+// rest of the work on what may be tens of thousands is for later.
+func (e *Engine) LinkIDs() []LinkID {
+	_, n := e.Sizes()
+	list := make([]LinkID, 0, n)
+	for s := range e.local.all() {
+		for l := range s.byHandle.all() {
+			list = append(list, LinkID{s.channel, l.handle})
+		}
+	}
+	return list
+}
+
+// Links lists the links of the connection in no order. Its lock is held.
 func (e *Engine) Links() []*Link {
 	_, n := e.Sizes()
 	list := make([]*Link, 0, n)
@@ -32,26 +46,16 @@ func (e *Engine) Links() []*Link {
 			list = append(list, l)
 		}
 	}
-	slices.SortFunc(list, func(a, b *Link) int {
-		return cmp.Or(cmp.Compare(a.s.channel, b.s.channel), cmp.Compare(a.handle, b.handle))
-	})
 	return list
 }
 
-// Link returns the link with our handle on our channel, or nil. The
-// connection's lock is held.
-func (e *Engine) Link(channel uint16, handle uint32) *Link {
-	if s := e.local.get(uint32(channel)); s != nil {
-		return s.byHandle.get(handle)
+// Link returns a link, or nil. The connection's lock is held.
+func (e *Engine) Link(id LinkID) *Link {
+	if s := e.local.get(uint32(id.Channel)); s != nil {
+		return s.byHandle.get(id.Handle)
 	}
 	return nil
 }
-
-// Channel and Handle are our numbers for the link.
-func (l *Link) Channel() uint16 { return l.s.channel }
-
-// Handle is our number for the link on its session.
-func (l *Link) Handle() uint32 { return l.handle }
 
 // Unsettled is how many deliveries of the link are not settled.
 func (l *Link) Unsettled() int { return l.unsettled }
