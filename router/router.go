@@ -47,6 +47,7 @@ type Router struct {
 	patterns  patterns
 	node      *manage.Node
 	usage     *usage
+	standing  *standing
 
 	mu        sync.Mutex
 	perName   map[string]int // connections of each identity
@@ -61,7 +62,7 @@ func New(o Options) *Router {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Router{name: o.Name, directory: o.Directory, verifier: o.Verifier, log: o.Logger,
-		wheel: peer.NewWheel(), patterns: newPatterns(o.Addresses), perName: map[string]int{}, acceptedPast: map[string]int64{}}
+		wheel: peer.NewWheel(), patterns: newPatterns(o.Addresses), standing: newStanding(), perName: map[string]int{}, acceptedPast: map[string]int64{}}
 	r.forward = forward.New(r)
 	r.usage = newUsage(r.patterns)
 	r.forward.OnGone(r.usage.gone)
@@ -69,8 +70,14 @@ func New(o Options) *Router {
 	return r
 }
 
-// Run keeps the connections' time until ctx ends.
-func (r *Router) Run(ctx context.Context) { r.wheel.Run(ctx) }
+// Run keeps the connections' time, and closes those that lose their right, until
+// ctx ends.
+func (r *Router) Run(ctx context.Context) {
+	var following sync.WaitGroup
+	following.Go(func() { r.follow(ctx) })
+	r.wheel.Run(ctx)
+	following.Wait()
+}
 
 // Stats sums up what became of deliveries since the start.
 func (r *Router) Stats() forward.Counts { return r.forward.Stats() }
@@ -83,7 +90,7 @@ type Listener struct {
 	net.Listener             // plain TCP; TLS is made by the router
 	TLS          *tls.Config // nil = plain text
 	Components   bool        // components only, by client certificate
-	Mechanisms   []string    // offered to applications; empty = PLAIN, and EXTERNAL to those with a certificate
+	Mechanisms   []string    // offered to applications; empty = those of [auth.Directory.Mechanisms]
 }
 
 // Serve accepts until ctx ends or the listener is closed, and waits for its
@@ -91,12 +98,9 @@ type Listener struct {
 func (r *Router) Serve(ctx context.Context, l Listener) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
-	d := &door{r: r, components: l.Components}
+	d := &door{r: r, components: l.Components, secure: l.TLS != nil, mechanisms: l.Mechanisms}
 	seen := r.listen(l)
 	defer r.unlisten(seen)
-	for _, m := range l.Mechanisms {
-		d.mechanisms = append(d.mechanisms, amqp.Symbol(m))
-	}
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	for {
@@ -116,12 +120,14 @@ func (r *Router) Serve(ctx context.Context, l Listener) error {
 		}
 		conns.Go(func() {
 			defer seen.accept()()
-			r.ended(peer.Accept(ctx, c, r.options(d, l.TLS), nil), c.RemoteAddr().String())
+			r.serveConn(ctx, c, d, l.TLS)
 		})
 	}
 }
 
 // serveConn keeps little on its stack: that is what an idle connection costs.
+//
+//go:noinline
 func (r *Router) serveConn(ctx context.Context, nc net.Conn, d *door, conf *tls.Config) {
 	c, err := r.accept(ctx, nc, d, conf)
 	if err == nil {
@@ -130,6 +136,9 @@ func (r *Router) serveConn(ctx context.Context, nc net.Conn, d *door, conf *tls.
 	r.ended(err, nc.RemoteAddr().String())
 }
 
+// accept has the options on its stack while it runs, and only then.
+//
+//go:noinline
 func (r *Router) accept(ctx context.Context, nc net.Conn, d *door, conf *tls.Config) (*peer.Conn, error) {
 	o := r.options(d, conf)
 	return peer.NewServerConn(ctx, nc, &o)
@@ -164,10 +173,10 @@ func (r *Router) options(d *door, conf *tls.Config) peer.Options {
 // anew, because the identities file may have changed.
 func (r *Router) identity(c *peer.Conn) *auth.Identity {
 	id, _ := c.Identity().(*auth.Identity)
-	if id == nil || id.Kind.Component() || r.directory == nil {
+	if r.directory == nil {
 		return id
 	}
-	return r.directory.Current(id.Name)
+	return r.directory.Refresh(id)
 }
 
 // Shutdown stops giving credit, lets what is in flight settle until ctx ends,
@@ -181,12 +190,17 @@ func (r *Router) Shutdown(ctx context.Context) {
 // handler counts connections before it hands everything to the forwarder.
 type handler Router
 
-// Handle implements [peer.Handler].
+// Handle implements [peer.Handler]. What was decided while the identities changed
+// is reviewed, because the review of that change may not have seen it.
 func (h *handler) Handle(b *peer.Batch, c *peer.Conn, events []peer.Event) {
+	version := (*Router)(h).Version()
 	if events[0].Kind == peer.EventOpen {
 		h.opened(b, c)
 	}
 	h.forward.Handle(b, c, events)
+	if (*Router)(h).Version() != version {
+		h.standing.lookAgain()
+	}
 }
 
 func (h *handler) opened(b *peer.Batch, c *peer.Conn) {
@@ -198,9 +212,17 @@ func (h *handler) opened(b *peer.Batch, c *peer.Conn) {
 	h.perName[id.Name]++
 	n := h.perName[id.Name]
 	h.mu.Unlock()
+	h.standing.opened(c, id)
+	var refused *amqp.Error
 	if limit := id.Limits.Connections; limit > 0 && n > limit {
+		refused = &amqp.Error{Condition: amqp.CondResourceLimitExceeded, Description: "too many connections"}
+	}
+	if (*Router)(h).identity(c) == nil { // it was when it logged in
+		refused = errIdentityGone
+	}
+	if refused != nil {
 		c.Lock()
-		c.Engine().Close(&amqp.Error{Condition: amqp.CondResourceLimitExceeded, Description: "too many connections"})
+		c.Engine().Close(refused)
 		b.Touch(c)
 		c.Unlock()
 	}
@@ -218,5 +240,6 @@ func (h *handler) Closed(b *peer.Batch, c *peer.Conn, err error) {
 		}
 		h.mu.Unlock()
 	}
+	h.standing.closed(c)
 	h.forward.Closed(b, c, err)
 }

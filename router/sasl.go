@@ -15,58 +15,85 @@ import (
 type door struct {
 	r          *Router
 	components bool
-	mechanisms []amqp.Symbol
+	secure     bool // the listener has TLS
+	mechanisms []string
 }
 
-// Mechanisms implements [peer.Authenticator].
+// Mechanisms implements [peer.Authenticator]. A peer without TLS where TLS is asked
+// for is refused whatever it says; it is offered what such a peer looks for.
 func (d *door) Mechanisms(info *peer.PeerInfo) []amqp.Symbol {
-	if d.components || info.Local != nil {
+	switch {
+	case d.secure && !info.TLS:
+		return []amqp.Symbol{auth.Plain}
+	case d.components || info.Local != nil || d.r.directory == nil:
 		return []amqp.Symbol{auth.External}
 	}
-	if len(d.mechanisms) > 0 {
-		return d.mechanisms
+	var list []amqp.Symbol
+	for _, m := range d.r.directory.Mechanisms(d.mechanisms, len(info.Certificates) > 0) {
+		list = append(list, amqp.Symbol(m))
 	}
-	if len(info.Certificates) > 0 {
-		return []amqp.Symbol{auth.External, auth.Plain}
-	}
-	return []amqp.Symbol{auth.Plain}
+	return list
 }
 
 // Begin implements [peer.Authenticator].
 func (d *door) Begin(info *peer.PeerInfo, mechanism amqp.Symbol) (peer.Exchange, error) {
-	return &dialogue{d, info, string(mechanism)}, nil
+	return &dialogue{d: d, info: info, mechanism: string(mechanism)}, nil
 }
 
-// dialogue is one that ends after the client's first response.
+// Limit implements [peer.Limiter]: what the identity may have, and no more than the
+// router gives to anybody.
+func (d *door) Limit(identity any, c *peer.Config) {
+	id, ok := identity.(*auth.Identity)
+	if !ok {
+		return
+	}
+	if n := id.Limits.Sessions; n > 0 {
+		c.ChannelMax = uint16(min(int(c.ChannelMax), n-1))
+	}
+	c.LinkMax = id.Limits.Links
+	if n := uint64(id.Limits.MessageSize); n > 0 {
+		c.MaxMessageSize = min(c.MaxMessageSize, n)
+	}
+}
+
+// dialogue is a SASL dialogue with one peer.
 type dialogue struct {
 	d         *door
 	info      *peer.PeerInfo
 	mechanism string
+	exchange  auth.Exchange // with an application
 }
 
 // Step implements [peer.Exchange].
 func (x *dialogue) Step(ctx context.Context, response []byte) ([]byte, any, error) {
-	id, err := x.authenticate(ctx, response)
-	if errors.Is(err, iot.ErrUnauthenticated) {
+	challenge, id, err := x.step(ctx, response)
+	switch {
+	case errors.Is(err, iot.ErrUnauthenticated):
 		x.d.r.log.Info("authentication failed", "remote", x.info.RemoteAddr, "mechanism", x.mechanism, "err", err)
 		return nil, nil, &peer.AuthError{Code: amqp.SASLAuth}
-	}
-	if err != nil {
+	case err != nil:
+		x.d.r.log.Warn("authentication is not available", "remote", x.info.RemoteAddr, "mechanism", x.mechanism, "err", err)
 		return nil, nil, err
+	case challenge != nil:
+		return challenge, nil, nil
 	}
 	return nil, id, nil
 }
 
-func (x *dialogue) authenticate(ctx context.Context, response []byte) (*auth.Identity, error) {
+func (x *dialogue) step(ctx context.Context, response []byte) ([]byte, *auth.Identity, error) {
 	if id, ok := x.info.Local.(*auth.Identity); ok {
-		return id, nil
+		return nil, id, nil
 	}
 	var cert *x509.Certificate
 	if len(x.info.Certificates) > 0 {
 		cert = x.info.Certificates[0]
 	}
-	if x.d.components {
-		return auth.Component(cert)
+	if x.d.components || x.d.r.directory == nil {
+		id, err := auth.Component(cert)
+		return nil, id, err
 	}
-	return x.d.r.directory.Authenticate(ctx, x.mechanism, response, cert)
+	if x.exchange == nil {
+		x.exchange = x.d.r.directory.Begin(x.mechanism, cert)
+	}
+	return x.exchange.Step(ctx, response)
 }

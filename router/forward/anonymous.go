@@ -19,6 +19,7 @@ type anonymous struct {
 	l       *peer.Link
 	c       *peer.Conn
 	senders map[string]*sender
+	version uint64 // of the policy that granted them
 }
 
 // target returns the sender that stands for the message's address, or the
@@ -34,6 +35,12 @@ func (r *Router) target(w *work, n *anonymous, ev *peer.Event) (*sender, *amqp.E
 	}
 	if len(to) == 0 {
 		return nil, &amqp.Error{Condition: amqp.CondInvalidField, Description: "properties.to is missing: the link has no address of its own"}
+	}
+	if p, ok := r.policy.(interface{ Version() uint64 }); ok {
+		if v := p.Version(); v != n.version {
+			r.forgetTargets(w, n)
+			n.version = v
+		}
 	}
 	if x := n.senders[string(to)]; x != nil {
 		return x, nil

@@ -32,7 +32,9 @@ type Access struct {
 	Dynamic bool
 }
 
-// Policy decides what may be attached where. An error refuses the link.
+// Policy decides what may be attached where. An error refuses the link. A Policy
+// with a method Version() uint64 is asked anew about the addresses of a link without
+// one when that number changed; links with an address are its owner's to end.
 type Policy interface {
 	// Sender is asked when the peer of c wants to send to address.
 	Sender(c *peer.Conn, address string) (Access, *amqp.Error)
