@@ -124,6 +124,7 @@ func (a *address) deliver(w *work, c *peer.Conn, events []peer.Event) {
 	}
 	for _, s := range w.seen {
 		s.seen = false
+		a.sync(s)
 		if s.held > 0 {
 			a.withdraw(w.b, s)
 		} else {
@@ -397,12 +398,21 @@ func (a *address) tick() {
 	b.Flush()
 }
 
+// put adds to a set that is made when something is put into it: most addresses
+// have links of one kind only.
+func put[T comparable](set *map[T]struct{}, x T) {
+	if *set == nil {
+		*set = map[T]struct{}{}
+	}
+	(*set)[x] = struct{}{}
+}
+
 // addReceiver attaches a receiver; its connection is not locked.
 func (a *address) addReceiver(w *work, r *receiver) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	first := len(a.receivers) == 0
-	a.receivers[r] = struct{}{}
+	put(&a.receivers, r)
 	if first && a.kind != Closed {
 		a.setAll(w.b, a.firstCredit())
 	}
@@ -437,16 +447,13 @@ func (a *address) removeReceiver(w *work, r *receiver) {
 func (a *address) addSender(w *work, s *sender) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.senders[s] = struct{}{}
+	put(&a.senders, s)
 	if s.virtual {
 		return
 	}
-	if s.out = a.firstCredit(); s.out > 0 {
-		s.c.Lock()
-		s.l.SetCredit(uint32(s.out))
-		w.b.Touch(s.c)
-		s.c.Unlock()
-	}
+	s.c.Lock()
+	a.setCredit(w.b, s, a.firstCredit())
+	s.c.Unlock()
 }
 
 // removeSender detaches a sender. Its unsettled surplus goes with it, released

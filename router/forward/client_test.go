@@ -24,6 +24,8 @@ type client struct {
 	order   []*clientLink
 	seen    []string
 	stall   chan struct{} // not nil: the client does not read
+	ended   bool
+	on      func(*clientLink, *peer.Event) // gets the events of links instead
 }
 
 type clientLink struct {
@@ -35,6 +37,8 @@ type clientLink struct {
 	last  int // credit that was last told
 
 	draining bool
+	address  string
+	gone     bool
 }
 
 func (l *clientLink) note(name string, id uint32) { l.names[id], l.ids[name] = name, id }
@@ -73,10 +77,12 @@ func (c *client) do(flush bool, f func()) {
 func (c *client) attach(name string, a peer.Attachment) *clientLink {
 	a.Name = name
 	l := &clientLink{name: name, names: map[uint32]string{}, ids: map[string]uint32{}}
+	if l.link = c.session.Attach(a); l.link == nil {
+		return nil // the connection is ending
+	}
+	l.link.Data = l
 	c.links[name] = l
 	c.order = append(c.order, l)
-	l.link = c.session.Attach(a)
-	l.link.Data = l
 	return l
 }
 
@@ -138,6 +144,10 @@ func (c *client) event(ev *peer.Event) {
 	if ev.Link != nil {
 		l, _ = ev.Link.Data.(*clientLink)
 	}
+	if c.on != nil && (l != nil || ev.Kind == peer.EventClose) {
+		c.on(l, ev)
+		return
+	}
 	switch ev.Kind {
 	case peer.EventOpen:
 		c.session = c.conn.Engine().Begin()
@@ -187,6 +197,7 @@ func (c *client) Closed(_ *peer.Batch, _ *peer.Conn, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.say("end")
+	c.ended = true
 }
 
 func outcome(state amqp.Raw) string {

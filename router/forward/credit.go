@@ -63,15 +63,9 @@ func (a *address) used(s *sender, now time.Time) {
 // withdraw takes the credit of a sender that has surplus back: what it has sent
 // by then arrives all the same. The connection of s is locked.
 func (a *address) withdraw(b *peer.Batch, s *sender) {
-	if s.virtual || s.out == 0 {
-		return
+	if !s.virtual {
+		a.setCredit(b, s, 0)
 	}
-	if s.active {
-		a.granted -= s.out
-	}
-	s.out = 0
-	s.l.SetCredit(0)
-	b.Touch(s.c)
 }
 
 func (a *address) share() int {
@@ -87,9 +81,7 @@ func (a *address) grant(b *peer.Batch, s *sender) {
 	if a.kind == Multicast {
 		// Every receiver has a backlog of its own, so nobody's credit is shared.
 		if s.out < multicastCredit/2 {
-			s.out = multicastCredit
-			s.l.SetCredit(multicastCredit)
-			b.Touch(s.c)
+			a.setCredit(b, s, multicastCredit)
 		}
 		return
 	}
@@ -111,11 +103,37 @@ func (a *address) grant(b *peer.Batch, s *sender) {
 	if n = max(n, 1-s.out); n <= 0 {
 		return
 	}
-	s.out += n
-	if s.active {
-		a.granted += n
+	a.setCredit(b, s, s.out+n)
+}
+
+// sync makes what we know of the credit of s what its engine knows, once all
+// that has come is seen: what a sender sent before it heard that its credit was
+// lowered is nobody's credit. The connection of s is locked.
+func (a *address) sync(s *sender) {
+	if s.virtual {
+		return
 	}
-	s.l.SetCredit(uint32(s.out))
+	d := int(s.l.Credit()) - s.out
+	s.out += d
+	if s.active {
+		a.granted += d
+	}
+}
+
+// setCredit brings what s has to n. Its engine may have taken deliveries in
+// that we are yet to see: they are part of n, so the engine's credit moves by as
+// much as ours. The connection of s is locked.
+func (a *address) setCredit(b *peer.Batch, s *sender, n int) {
+	had := int(s.l.Credit())
+	has := max(0, had+n-s.out)
+	if has == had {
+		return
+	}
+	if s.active {
+		a.granted += has - had
+	}
+	s.out += has - had
+	s.l.SetCredit(uint32(has))
 	b.Touch(s.c)
 }
 
@@ -158,10 +176,8 @@ func (a *address) rest(b *peer.Batch, now time.Time) {
 		if s.gone || s.out <= 1 || len(a.receivers) == 0 {
 			continue
 		}
-		s.out = 1
 		s.c.Lock()
-		s.l.SetCredit(1)
-		b.Touch(s.c)
+		a.setCredit(b, s, 1)
 		s.c.Unlock()
 	}
 	clear(a.actives[len(kept):])
@@ -199,10 +215,8 @@ func (a *address) setAll(b *peer.Batch, n int) {
 			continue
 		}
 		a.deactivate(s)
-		s.out = n
 		s.c.Lock()
-		s.l.SetCredit(uint32(n))
-		b.Touch(s.c)
+		a.setCredit(b, s, n)
 		s.c.Unlock()
 	}
 	clear(a.actives)

@@ -195,6 +195,6 @@ func (r *Router) detach(w *work, c *peer.Conn, l *peer.Link, err *amqp.Error) {
 	c.Unlock()
 	r.detached(w, l)
 	for i := range fx.Events {
-		r.lost(w, fx.Events[i].Token)
+		r.event(w, c, &fx.Events[i])
 	}
 }

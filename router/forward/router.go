@@ -93,7 +93,7 @@ func (r *Router) event(w *work, c *peer.Conn, ev *peer.Event) {
 	case peer.EventOpen:
 		r.mu.Lock()
 		r.nextConn++
-		r.conns[c] = &conn{id: r.nextConn, opened: w.now, receivers: map[*receiver]struct{}{}}
+		r.conns[c] = &conn{id: r.nextConn, opened: w.now}
 		r.mu.Unlock()
 		if r.draining.Load() {
 			c.Close(errStopping)
@@ -117,7 +117,9 @@ func (r *Router) event(w *work, c *peer.Conn, ev *peer.Event) {
 	case peer.EventSenderState:
 		r.senderState(w, ev)
 	case peer.EventLost:
-		r.lost(w, ev.Token)
+		if !ev.Settled { // else the sender has the outcome, and settles
+			r.lost(w, ev.Token)
+		}
 	case peer.EventDetach:
 		r.detached(w, ev.Link)
 	case peer.EventWritable:
@@ -321,7 +323,7 @@ func (r *Router) own(c *peer.Conn, x *receiver, add bool) {
 	}
 	k.mu.Lock()
 	if add {
-		k.receivers[x] = struct{}{}
+		put(&k.receivers, x)
 	} else {
 		delete(k.receivers, x)
 	}

@@ -333,7 +333,7 @@ func (l *Link) forget(fx *Effects) {
 	}
 	l.s.sent.removeLink(l, func(id uint32, s slot) {
 		if fx != nil {
-			fx.add(Event{Kind: EventLost, Session: l.s, Link: l, ID: id, Token: s.token})
+			fx.add(Event{Kind: EventLost, Session: l.s, Link: l, ID: id, Token: s.token, Settled: s.state&slotHeard != 0})
 		}
 	})
 }
