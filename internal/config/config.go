@@ -114,8 +114,10 @@ type Listener struct {
 	// TLS is nil on a plain-text listener. An empty one takes the process's own
 	// certificate.
 	TLS *ListenerTLS `yaml:"tls,omitempty" json:"tls,omitempty"`
-	// Mechanisms are the SASL mechanisms offered; empty = PLAIN, and EXTERNAL where
-	// client certificates are verified.
+	// Mechanisms are the SASL mechanisms offered, best first. Empty = PLAIN, EXTERNAL
+	// to clients with a verified certificate, SCRAM-SHA-256 if every secret of the
+	// identities file has that form, and OAUTHBEARER and XOAUTH2 if it names issuers.
+	// ANONYMOUS is offered only where it is named.
 	Mechanisms []string `yaml:"mechanisms,omitempty" json:"mechanisms,omitempty"`
 	// Insecure allows this one listener to be plain text on a public address.
 	Insecure bool `yaml:"insecure,omitempty" json:"insecure,omitempty"`

@@ -13,7 +13,7 @@ import (
 )
 
 // Mechanisms are the SASL mechanisms that are served.
-var Mechanisms = []string{"PLAIN", "EXTERNAL"}
+var Mechanisms = []string{"PLAIN", "EXTERNAL", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "ANONYMOUS"}
 
 // maxBcryptCost is where one check takes about a minute; more is a slip.
 const maxBcryptCost = 20
@@ -103,12 +103,14 @@ func (l *Loaded) checkMechanisms(path string, s *Listener) error {
 		switch {
 		case !slices.Contains(Mechanisms, m):
 			return l.errorf(path, "mechanism %q is not served; expected some of %s", m, strings.Join(Mechanisms, ", "))
+		case m != "EXTERNAL" && s.ForComponents():
+			return l.errorf(path, "role %s takes EXTERNAL only", s.Role)
 		case m == "EXTERNAL" && s.TLS == nil:
 			return l.errorf(path, "mechanism EXTERNAL needs tls with client-ca")
 		case m == "EXTERNAL" && s.TLS.ClientCA == "" && !s.ForComponents():
 			return l.errorf(path, "mechanism EXTERNAL needs client-ca: whose client certificates to believe")
-		case m == "PLAIN" && s.ForComponents():
-			return l.errorf(path, "role %s takes EXTERNAL only", s.Role)
+		case m == "ANONYMOUS":
+			l.Warnings = append(l.Warnings, fmt.Sprintf("role %s on %s admits whoever comes, as the identity anonymous", s.Role, s.Address))
 		}
 	}
 	return nil
