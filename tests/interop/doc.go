@@ -12,5 +12,7 @@
 // and rhea_peer.js. Both read one JSON line of link options and then, as
 // senders, one line a message from standard input, and write one JSON line for
 // everything that happens; the end of their input closes them. A receiver
-// answers a message with the outcome that the message's subject names.
+// answers a message with the outcome that the message's subject names, followed
+// by the details it shall have (modified:failed:undeliverable:annotated). A line
+// with a cmd gives credit, drains, or sends at full rate; see type outgoing.
 package interop

@@ -1,15 +1,22 @@
 package interop_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	amqp "github.com/Azure/go-amqp"
 )
@@ -46,7 +53,9 @@ func dialGoAMQP(ctx context.Context, o linkOptions) (net.Conn, *amqp.Conn, error
 		}
 		wire = tls.Client(raw, &tls.Config{RootCAs: pool, ServerName: host})
 	}
-	conn, err := amqp.NewConn(ctx, wire, &amqp.ConnOptions{SASLType: amqp.SASLTypePlain(o.user, o.password), HostName: host})
+	conn, err := amqp.NewConn(ctx, wire, &amqp.ConnOptions{
+		SASLType: amqp.SASLTypePlain(o.user, o.password), HostName: host, MaxFrameSize: uint32(o.maxFrame),
+	})
 	if err != nil {
 		raw.Close()
 		return nil, nil, err
@@ -149,6 +158,11 @@ func (g *goPeer) openSender() error {
 	if err != nil {
 		return err
 	}
+	for i := range g.options.links {
+		if _, err := session.NewSender(g.ctx, g.options.address, &amqp.SenderOptions{Name: fmt.Sprint("idle-", i)}); err != nil {
+			return err
+		}
+	}
 	g.peer.send = g.transmit
 	// go-amqp compares the modes itself and keeps what the server answered to itself.
 	g.say(event{Event: "ready", Address: g.sender.Address(), SndSettleMode: g.options.sndSettleMode, RcvSettleMode: g.options.rcvSettleMode})
@@ -156,6 +170,13 @@ func (g *goPeer) openSender() error {
 }
 
 func (g *goPeer) transmit(m outgoing) error {
+	if m.Cmd == "flood" {
+		g.running.Go(func() { g.flood(time.Duration(m.N) * time.Millisecond) })
+		return nil
+	}
+	if m.Size > 0 {
+		m.Body = pattern(m.Size, m.ID)
+	}
 	msg := &amqp.Message{
 		Data:                  [][]byte{m.Body},
 		Properties:            &amqp.MessageProperties{},
@@ -171,6 +192,12 @@ func (g *goPeer) transmit(m outgoing) error {
 	}
 	if m.To != "" {
 		msg.Properties.To = &m.To
+	}
+	if m.ReplyTo != "" {
+		msg.Properties.ReplyTo = &m.ReplyTo
+	}
+	if m.CorrelationID != "" {
+		msg.Properties.CorrelationID = m.CorrelationID
 	}
 	if m.Settled || g.options.sndSettleMode == "settled" {
 		if err := g.sender.Send(g.ctx, msg, &amqp.SendOptions{Settled: true}); err != nil {
@@ -194,6 +221,34 @@ func (g *goPeer) transmit(m outgoing) error {
 	return nil
 }
 
+// flood sends from several goroutines, each of which waits for its outcome.
+func (g *goPeer) flood(d time.Duration) {
+	var accepted atomic.Int64
+	var senders sync.WaitGroup
+	until, body := time.Now().Add(d), bytes.Repeat([]byte("x"), 256)
+	for range 20 {
+		senders.Go(func() {
+			for time.Now().Before(until) {
+				receipt, err := g.sender.SendWithReceipt(g.ctx, amqp.NewMessage(body), nil)
+				if err != nil {
+					g.fail(err)
+					return
+				}
+				state, err := receipt.Wait(g.ctx)
+				if err != nil {
+					g.fail(err)
+					return
+				}
+				if _, ok := state.(*amqp.StateAccepted); ok {
+					accepted.Add(1)
+				}
+			}
+		})
+	}
+	senders.Wait()
+	g.say(event{Event: "flooded", N: int(accepted.Load())})
+}
+
 func outcomeOf(id int, state amqp.DeliveryState) event {
 	e := event{Event: "outcome", ID: id}
 	switch s := state.(type) {
@@ -202,12 +257,16 @@ func outcomeOf(id int, state amqp.DeliveryState) event {
 	case *amqp.StateRejected:
 		e.State = "rejected"
 		if s.Error != nil {
-			e.Condition, e.Description = string(s.Error.Condition), s.Error.Description
+			e.Condition, e.Description, e.Info = string(s.Error.Condition), s.Error.Description, s.Error.Info
 		}
 	case *amqp.StateReleased:
 		e.State = "released"
 	case *amqp.StateModified:
 		e.State, e.DeliveryFailed, e.UndeliverableHere = "modified", s.DeliveryFailed, s.UndeliverableHere
+		e.Info = map[string]any{}
+		for k, v := range s.MessageAnnotations {
+			e.Info[fmt.Sprint(k)] = v
+		}
 	default:
 		e.State = fmt.Sprintf("%T", state)
 	}
@@ -223,15 +282,37 @@ func (g *goPeer) openReceiver() error {
 	if g.options.credit > 0 {
 		credit = int32(g.options.credit)
 	}
+	if g.options.manual {
+		credit = -1
+	}
 	g.receiver, err = session.NewReceiver(g.ctx, g.options.address, &amqp.ReceiverOptions{
-		Credit: credit, SettlementMode: receiverMode(g.options.rcvSettleMode), RequestedSenderSettleMode: senderMode(g.options.sndSettleMode),
+		Credit: credit, DynamicAddress: g.options.dynamic, SettlementMode: receiverMode(g.options.rcvSettleMode), RequestedSenderSettleMode: senderMode(g.options.sndSettleMode),
 	})
 	if err != nil {
 		return err
 	}
 	g.say(event{Event: "ready", Address: g.receiver.Address(), SndSettleMode: g.options.sndSettleMode, RcvSettleMode: g.options.rcvSettleMode})
+	g.peer.send = g.command
 	g.running.Go(g.receive)
 	return nil
+}
+
+// command does what a receiver is told.
+func (g *goPeer) command(m outgoing) error {
+	switch m.Cmd {
+	case "credit":
+		return g.receiver.IssueCredit(uint32(m.N))
+	case "drain":
+		g.running.Go(func() {
+			if err := g.receiver.DrainCredit(g.ctx, nil); err != nil {
+				g.fail(err)
+				return
+			}
+			g.say(event{Event: "drained"})
+		})
+		return nil
+	}
+	return errors.New("a receiver does not know the command " + m.Cmd)
 }
 
 func (g *goPeer) receive() {
@@ -244,6 +325,10 @@ func (g *goPeer) receive() {
 			return
 		}
 		e := messageOf(msg)
+		e.Size = len(e.Body)
+		if g.options.digest {
+			e.SHA256, e.Body = digest(e.Body), nil
+		}
 		g.say(e)
 		if g.hold {
 			continue
@@ -259,11 +344,18 @@ func (g *goPeer) receive() {
 }
 
 func (g *goPeer) answer(msg *amqp.Message, subject string) error {
-	switch subject {
+	if g.options.answer != "" {
+		subject = g.options.answer
+	}
+	flags := strings.Split(subject, ":")
+	if subject == "modified" {
+		flags = []string{subject, "failed", "undeliverable"}
+	}
+	switch flags[0] {
 	case "hold":
 		return nil
 	case "rejected":
-		why := &amqp.Error{Condition: "test:refused", Description: "as the subject asked"}
+		why := &amqp.Error{Condition: "test:refused", Description: "as the subject asked", Info: map[string]any{"x-opt-why": "told"}}
 		err := g.receiver.RejectMessage(g.ctx, msg, why)
 		// A sender that settles second repeats the outcome, and go-amqp returns its error to us.
 		if echo := (*amqp.Error)(nil); errors.As(err, &echo) && echo.Condition == why.Condition {
@@ -273,7 +365,11 @@ func (g *goPeer) answer(msg *amqp.Message, subject string) error {
 	case "released":
 		return g.receiver.ReleaseMessage(g.ctx, msg)
 	case "modified":
-		return g.receiver.ModifyMessage(g.ctx, msg, &amqp.ModifyMessageOptions{DeliveryFailed: true, UndeliverableHere: true})
+		o := &amqp.ModifyMessageOptions{DeliveryFailed: slices.Contains(flags, "failed"), UndeliverableHere: slices.Contains(flags, "undeliverable")}
+		if slices.Contains(flags, "annotated") {
+			o.Annotations = amqp.Annotations{"x-opt-why": "told"}
+		}
+		return g.receiver.ModifyMessage(g.ctx, msg, o)
 	default:
 		return g.receiver.AcceptMessage(g.ctx, msg)
 	}
@@ -291,13 +387,16 @@ func messageOf(msg *amqp.Message) event {
 		for _, field := range []struct {
 			from *string
 			to   *string
-		}{{p.Subject, &e.Subject}, {p.To, &e.To}, {p.ContentType, &e.ContentType}} {
+		}{{p.Subject, &e.Subject}, {p.To, &e.To}, {p.ContentType, &e.ContentType}, {p.ReplyTo, &e.ReplyTo}} {
 			if field.from != nil {
 				*field.to = *field.from
 			}
 		}
 		if p.MessageID != nil {
 			e.MessageID = fmt.Sprint(p.MessageID)
+		}
+		if p.CorrelationID != nil {
+			e.CorrelationID = fmt.Sprint(p.CorrelationID)
 		}
 	}
 	return e
@@ -309,4 +408,18 @@ func (g *goPeer) cut() {
 		_ = tcp.SetLinger(0)
 	}
 	g.net.Close()
+}
+
+// pattern is a body that every client can make: no two of its frames are alike.
+func pattern(size, seed int) []byte {
+	block := make([]byte, 65537)
+	for i := range block {
+		block[i] = byte(i*i*31 + seed*7 + i>>8)
+	}
+	return bytes.Repeat(block, size/len(block)+1)[:size]
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }

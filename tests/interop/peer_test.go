@@ -24,6 +24,14 @@ type linkOptions struct {
 	ca                            string // file; "" = plain text
 	credit                        int    // receivers; 0 = 10
 	sndSettleMode, rcvSettleMode  string // "" = the client's default
+	maxFrame                      int    // bytes that the client announces; 0 = its default
+	manual                        bool   // receivers: no credit but what grant gives
+	digest                        bool   // receivers: report the body's SHA-256 in its place
+	parts                         bool   // Proton's receiver: say when part of a message is there
+	buffer                        int    // rhea: frames that its session takes; 0 = its default
+	dynamic                       bool   // receivers: ask the router for an address
+	answer                        string // receivers: the outcome, whatever the subject says
+	links                         int    // senders: as many idle links beside the one
 }
 
 // event is what a peer says; see doc.go and the programs of the foreign peers.
@@ -40,6 +48,10 @@ type event struct {
 	Subject             string         `json:"subject"`
 	To                  string         `json:"to"`
 	ContentType         string         `json:"contentType"`
+	ReplyTo             string         `json:"replyTo"`
+	CorrelationID       string         `json:"correlationId"`
+	Size                int            `json:"size"`
+	SHA256              string         `json:"sha256"`
 	MessageID           string         `json:"messageId"`
 	Annotations         map[string]any `json:"annotations"`
 	DeliveryAnnotations map[string]any `json:"deliveryAnnotations"`
@@ -53,9 +65,13 @@ type event struct {
 	DeliveryFailed    bool   `json:"deliveryFailed"`
 	UndeliverableHere bool   `json:"undeliverableHere"`
 
-	// outcome rejected, closed
-	Condition   string `json:"condition"`
-	Description string `json:"description"`
+	// outcome rejected, closed; info also of outcome modified
+	Condition   string         `json:"condition"`
+	Description string         `json:"description"`
+	Info        map[string]any `json:"info"`
+
+	// drained, flooded
+	N int `json:"n"`
 }
 
 // outgoing is a message for a sender; Subject also tells the receiver how to answer.
@@ -66,6 +82,15 @@ type outgoing struct {
 	ContentType string `json:"contentType"`
 	To          string `json:"to"`
 	Settled     bool   `json:"settled"`
+
+	ReplyTo       string `json:"replyTo,omitempty"`
+	CorrelationID string `json:"correlationId,omitempty"`
+	Size          int    `json:"size,omitempty"` // the body is pattern(Size, ID)
+
+	// Cmd is "credit" (N of it) or "drain" to a receiver, and "flood" (for N
+	// milliseconds as fast as there is credit) to a sender; "" sends a message.
+	Cmd string `json:"cmd,omitempty"`
+	N   int    `json:"n,omitempty"`
 }
 
 // peer is one AMQP client with one link, whoever wrote it.
@@ -224,6 +249,7 @@ func connectForeign(t *testing.T, kind, role string, o linkOptions) *peer {
 	if err := lines.Encode(map[string]any{
 		"host": host, "port": number, "user": o.user, "password": o.password, "ca": o.ca, "address": o.address,
 		"credit": o.credit, "sndSettleMode": o.sndSettleMode, "rcvSettleMode": o.rcvSettleMode,
+		"maxFrame": o.maxFrame, "manual": o.manual, "digest": o.digest, "dynamic": o.dynamic, "links": o.links, "parts": o.parts, "answer": o.answer, "buffer": o.buffer,
 	}); err != nil {
 		t.Fatalf("%s: %v", p.name, err)
 	}

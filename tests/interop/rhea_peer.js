@@ -5,6 +5,7 @@
 // speaks the same.
 'use strict';
 
+const crypto = require('crypto');
 const fs = require('fs');
 const readline = require('readline');
 const rhea = require('rhea');
@@ -12,6 +13,7 @@ const rhea = require('rhea');
 const role = process.argv[2];
 const SND = {unsettled: 0, settled: 1, mixed: 2};
 const RCV = {first: 0, second: 1};
+const FLOOD = rhea.message.data_section(Buffer.alloc(256, 'x'));
 
 function say(event, facts) {
   fs.writeSync(1, JSON.stringify(Object.assign({event}, facts)) + '\n');
@@ -33,12 +35,21 @@ function bytes(body) {
   return Buffer.isBuffer(body) ? body : Buffer.from(String(body));
 }
 
+// pattern is the body that Go's pattern and proton_peer.py make of the same figures.
+function pattern(size, seed) {
+  const block = Buffer.alloc(65537);
+  for (let i = 0; i < block.length; i++) block[i] = (i * i * 31 + seed * 7 + (i >> 8)) % 256;
+  return Buffer.alloc(size, block);
+}
+
 function run(options, lines) {
   let closing = false;
   const connect = {
     host: options.host, port: options.port, username: options.user, password: options.password,
     reconnect: false, container_id: 'rhea-peer-' + process.pid,
   };
+  if (options.buffer) connect.session_buffer_size = options.buffer;
+  if (options.maxFrame) connect.max_frame_size = options.maxFrame;
   if (options.ca) {
     Object.assign(connect, {transport: 'tls', ca: [fs.readFileSync(options.ca)], servername: options.host === '127.0.0.1' ? '' : options.host});
   }
@@ -78,20 +89,37 @@ function ready(link) {
 function sender(connection, options, modes) {
   const waiting = [];
   const sent = new Map();
-  const link = connection.open_sender(Object.assign({target: {address: options.address}, autosettle: true, treat_modified_as_released: false}, modes));
+  const flood = {until: 0, open: 0, accepted: 0, id: 1 << 30, running: false};
+  let unopened = 1 + (options.links || 0);
+  const link = connection.open_sender(Object.assign({target: {address: options.address || undefined}, autosettle: true, treat_modified_as_released: false}, modes));
 
   const flush = () => {
     while (waiting.length > 0 && link.sendable()) sendOne(waiting.shift());
   };
+  const flooding = () => {
+    if (!flood.running) return;
+    while (Date.now() < flood.until && link.sendable()) {
+      sent.set(link.send({body: FLOOD}, String(++flood.id)).id, flood.id);
+      flood.open++;
+    }
+    if (Date.now() >= flood.until && flood.open === 0) {
+      say('flooded', {n: flood.accepted});
+      flood.accepted = 0;
+      flood.running = false;
+    }
+  };
   const sendOne = (m) => {
+    const body = m.size ? pattern(m.size, m.id) : Buffer.from(m.body || '', 'base64');
     const message = {
-      body: rhea.message.data_section(Buffer.from(m.body, 'base64')), subject: m.subject || undefined,
+      body: rhea.message.data_section(body), subject: m.subject || undefined,
       application_properties: {number: rhea.types.wrap_int(m.id)},
       message_annotations: {'x-opt-note': 'kept'},
       delivery_annotations: {'x-opt-hop': 'of this hop'},
     };
     if (m.contentType) message.content_type = m.contentType;
     if (m.to) message.to = m.to;
+    if (m.replyTo) message.reply_to = m.replyTo;
+    if (m.correlationId) message.correlation_id = m.correlationId;
     const delivery = link.send(message, String(m.id));
     if (m.settled) delivery.settled = true;
     if (delivery.settled) say('sent', {id: m.id});
@@ -101,18 +129,41 @@ function sender(connection, options, modes) {
     const id = sent.get(context.delivery.id);
     if (id === undefined) return;
     sent.delete(context.delivery.id);
+    if (id > 1 << 30) {
+      flood.open--;
+      if (state === 'accepted') flood.accepted++;
+      if (!context.delivery.remote_settled) context.delivery.update(true);
+      flooding();
+      return;
+    }
     say('outcome', Object.assign({id, state, settledByPeer: !!context.delivery.remote_settled}, facts(context.delivery.remote_state)));
     if (!context.delivery.remote_settled) context.delivery.update(true);
   };
-  link.on('sender_open', () => ready(link));
-  link.on('sendable', flush);
+  const opened = () => {
+    if (--unopened === 0) ready(link);
+  };
+  link.on('sender_open', opened);
+  link.on('sendable', () => {
+    flush();
+    flooding();
+  });
+  for (let i = 0; i < (options.links || 0); i++) {
+    connection.open_sender({name: 'idle-' + i, target: {address: options.address}}).on('sender_open', opened);
+  }
   link.on('accepted', outcome('accepted', () => ({})));
   link.on('rejected', outcome('rejected', (s) => ({
     condition: String((s.error && s.error.condition) || ''), description: String((s.error && s.error.description) || ''),
+    info: plain(s.error && s.error.info),
   })));
   link.on('released', outcome('released', () => ({})));
-  link.on('modified', outcome('modified', (s) => ({deliveryFailed: !!s.delivery_failed, undeliverableHere: !!s.undeliverable_here})));
+  link.on('modified', outcome('modified', (s) => ({deliveryFailed: !!s.delivery_failed, undeliverableHere: !!s.undeliverable_here, info: plain(s.message_annotations)})));
   return (m) => {
+    if (m.cmd === 'flood') {
+      flood.until = Date.now() + m.n;
+      flood.running = true;
+      flooding();
+      return;
+    }
     waiting.push(m);
     flush();
   };
@@ -120,36 +171,49 @@ function sender(connection, options, modes) {
 
 function receiver(connection, options, modes) {
   const link = connection.open_receiver(Object.assign(
-    {source: {address: options.address}, credit_window: options.credit || 10, autoaccept: false, autosettle: false}, modes));
+    {source: {address: options.address || undefined, dynamic: !!options.dynamic}, credit_window: options.manual ? 0 : options.credit || 10, autoaccept: false, autosettle: false}, modes));
   link.on('receiver_open', () => ready(link));
   link.on('message', (context) => {
     const m = context.message;
     const d = context.delivery;
-    say('message', {
-      body: bytes(m.body).toString('base64'), subject: m.subject || '', to: m.to || '', contentType: m.content_type || '',
+    const body = bytes(m.body);
+    const facts = options.digest ? {sha256: crypto.createHash('sha256').update(body).digest('hex')} : {body: body.toString('base64')};
+    say('message', Object.assign(facts, {
+      size: body.length, replyTo: m.reply_to || '', correlationId: String(m.correlation_id || ''), subject: m.subject || '', to: m.to || '', contentType: m.content_type || '',
       messageId: String(m.message_id || ''), annotations: plain(m.message_annotations),
       deliveryAnnotations: plain(m.delivery_annotations), properties: plain(m.application_properties),
       settled: !!d.remote_settled,
-    });
+    }));
     if (d.remote_settled) {
       d.update(true);
       return;
     }
-    answer(d, m.subject);
+    answer(d, options.answer || m.subject);
   });
   link.on('settled', (context) => {
     if (!context.delivery.settled) context.delivery.update(true);
     say('settled');
   });
-  return () => {};
+  link.on('receiver_drained', () => {
+    link.drain = false;
+    say('drained', {n: 0});
+  });
+  return (m) => {
+    if (m.cmd === 'credit') link.add_credit(m.n);
+    if (m.cmd === 'drain') link.drain_credit();
+  };
 }
 
 function answer(delivery, subject) {
-  switch (subject) {
+  const flags = subject === 'modified' ? ['modified', 'failed', 'undeliverable'] : String(subject).split(':');
+  switch (flags[0]) {
     case 'hold': return;
-    case 'rejected': return delivery.reject({condition: 'test:refused', description: 'as the subject asked'});
+    case 'rejected': return delivery.reject({condition: 'test:refused', description: 'as the subject asked', info: {'x-opt-why': 'told'}});
     case 'released': return delivery.release();
-    case 'modified': return delivery.modified({delivery_failed: true, undeliverable_here: true});
+    case 'modified': return delivery.modified({
+      delivery_failed: flags.includes('failed'), undeliverable_here: flags.includes('undeliverable'),
+      message_annotations: flags.includes('annotated') ? {'x-opt-why': 'told'} : undefined,
+    });
     default: return delivery.accept();
   }
 }
