@@ -105,7 +105,7 @@ func (g *gate) verify(token amqp.Raw, message []byte, s *amqp.Sections) *amqp.Er
 		{annotations, annotationDevice, string(claims.Device), g.required},
 		{s.ApplicationProperties.Of(message), propertyDevice, string(claims.Device), true},
 	} {
-		v, err := amqp.MapValue(c.section, c.key)
+		v, err := amqp.MapValueOnce(c.section, c.key)
 		if err != nil {
 			return malformed(err)
 		}

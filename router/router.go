@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sluice-iot/sluice/internal/amqp"
@@ -152,7 +154,12 @@ func (r *Router) ServePipe(ctx context.Context, p *peer.Pipe, id *auth.Identity)
 }
 
 func (r *Router) ended(err error, remote string) {
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, net.ErrClosed):
+		// Peers come and go as they like.
+		r.log.Debug("connection ended", "remote", remote, "err", err)
+	default:
 		r.log.Info("connection ended", "remote", remote, "err", err)
 	}
 }

@@ -92,6 +92,33 @@ func MapValue(section []byte, key string) (Raw, error) {
 	return nil, r.closeMap()
 }
 
+// MapValueOnce is [MapValue] for a key on which a decision depends: an entry
+// that is there twice, be it as string and as symbol, is an error, because others
+// might read the other one.
+func MapValueOnce(section []byte, key string) (Raw, error) {
+	if len(section) == 0 {
+		return nil, nil
+	}
+	var found Raw
+	r := reader{buf: section}
+	for left := r.openMap(); left > 0 && r.err == nil; left -= 2 {
+		at := r.off
+		match := r.keyIs(key)
+		v := r.raw()
+		switch {
+		case !match || r.err != nil:
+		case found != nil:
+			r.failAt(at, "key %q is there twice", key)
+		default:
+			found = v
+		}
+	}
+	if err := r.closeMap(); err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
 // openMap reads up to the first key of a map section and returns the number of
 // keys and values. It cuts what lies behind the map off.
 func (r *reader) openMap() int {
