@@ -71,9 +71,10 @@ func (i *installation) openAdapters(_, work context.Context) error {
 	i.closers = append(i.closers, i.admissions.Close)
 	i.http = adapterhttp.New(adapterhttp.Options{
 		Pipeline: adapters.NewPipeline(adapters.Options{Type: adapterhttp.Type, Admissions: i.admissions,
-			Downstream: i.downstream, MaxPayload: int(h.MaxPayloadSize)}),
-		Conns: adapters.NewConnLimit(h.ConnectionsPerAddress),
-		Realm: h.Realm, AllowedOrigin: h.CORSAllowedOrigin, IdleTimeout: h.IdleTimeout, Logger: i.log,
+			Downstream: i.downstream, MaxPayload: int(h.MaxPayloadSize), NoDefaults: !h.DefaultsEnabled}),
+		Conns:            adapters.NewConnLimit(h.ConnectionsPerAddress),
+		NoAuthentication: !h.AuthenticationRequired,
+		Realm:            h.Realm, AllowedOrigin: h.CORSAllowedOrigin, IdleTimeout: h.IdleTimeout, Logger: i.log,
 	})
 	i.health.Readiness("router", func(context.Context) (bool, map[string]any) { return i.downstream.Ready(), nil })
 	return nil
