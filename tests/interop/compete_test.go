@@ -39,7 +39,7 @@ func TestCompetingConsumersShare(t *testing.T) {
 // received, and what the dead one held unsettled was answered with 503 at once,
 // not after the send timeout.
 func TestKilledConsumerLosesNothing(t *testing.T) {
-	const sendTimeout = patience
+	const sendTimeout = patience / 2 // what waits for it is still answered, and seen to be late
 	in := startInstallation(t, "send-timeout: "+sendTimeout.String()+"\n")
 	o := in.app("telemetry/" + in.tenant)
 	received := &seen{bodies: map[string]bool{}}
@@ -58,10 +58,8 @@ func TestKilledConsumerLosesNothing(t *testing.T) {
 	for d := range 8 {
 		devices.Go(func() { in.keepUploading(t, fmt.Sprintf("device %d", d), stop, answers) })
 	}
-	held := map[string]bool{}
-	for len(held) < o.credit {
-		held[string(doomed.await(t, "message").Body)] = true
-	}
+	// One is certain: the router gives the others to whoever settles.
+	held := map[string]bool{string(doomed.await(t, "message").Body): true}
 	began := time.Now()
 	doomed.cut()
 	// The devices that waited for the dead consumer come back and upload again.
@@ -72,6 +70,12 @@ func TestKilledConsumerLosesNothing(t *testing.T) {
 		t.Errorf("answers took %s after the consumer was killed: they waited for the send timeout", took)
 	}
 	close(answers)
+	doomed.running.Wait()
+	for len(doomed.events) > 0 { // what came until the connection broke
+		if e := <-doomed.events; e.Event == "message" {
+			held[string(e.Body)] = true
+		}
+	}
 	healthy.close()
 	healthy.running.Wait()
 	close(healthy.events)

@@ -213,15 +213,24 @@ func eventually(t *testing.T, what string, check func() error) {
 	}
 }
 
-// freeAddr returns a loopback address that nothing listens on.
+// given holds the addresses that freeAddr returned: the system may offer one
+// again as long as nobody listens on it.
+var given sync.Map
+
+// freeAddr returns a loopback address that nothing listens on, and no address twice.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		l.Close()
+		if _, twice := given.LoadOrStore(addr, true); !twice {
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func writeFile(t *testing.T, path, text string) string {
