@@ -153,12 +153,17 @@ func (s *Set) await(ctx context.Context, t *target, d *delivery) error {
 	}
 }
 
+// barrier returns once whoever had the target locked has let go of it.
+func (t *target) barrier() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+}
+
 // ended is the end of a delivery that somebody reported.
 func (s *Set) ended(t *target, d *delivery) error {
 	d.timer.Stop()
 	if d.waited {
-		t.mu.Lock() // whoever placed it is not through with it before
-		t.mu.Unlock()
+		t.barrier() // whoever placed it is not through with it before
 	}
 	if d.sent {
 		t.inflight.Add(-1)

@@ -57,7 +57,7 @@ func ParseSecret(text string, allowPlain bool) (Secret, error) {
 	if rest, ok := strings.CutPrefix(text, "{bcrypt}"); ok {
 		cost, err := bcrypt.Cost([]byte(rest))
 		if err != nil {
-			return Secret{}, errors.New("{bcrypt}: not a bcrypt hash such as $2a$10$...")
+			return Secret{}, errors.New("{bcrypt}: not a bcrypt hash such as $2a$10$ and 53 characters")
 		}
 		if cost > maxBcryptCost {
 			return Secret{}, fmt.Errorf("{bcrypt}: cost %d; expected at most %d", cost, maxBcryptCost)

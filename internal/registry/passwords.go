@@ -142,7 +142,7 @@ func twoDigitCost(hash string) []byte {
 func checkBcrypt(hash string, maxCost int) error {
 	m := bcryptForm.FindStringSubmatch(hash)
 	if m == nil {
-		return errors.New("pwd-hash is not a bcrypt hash of the form $2a$10$...")
+		return errors.New("pwd-hash is not a bcrypt hash of the form $2a$10$ and 53 characters")
 	}
 	cost, _ := strconv.Atoi(m[2]) // one or two digits
 	if cost > maxCost || cost < bcrypt.MinCost {

@@ -28,8 +28,8 @@ func TestInvoke(t *testing.T) {
 		case "panic":
 			panic("the secret")
 		case "bug":
-			var m map[string]int
-			m["x"] = 1
+			var none *events.TenantGot
+			none.CacheFor = time.Minute
 		case "missing":
 			return nil, iot.Errorf(iot.ErrNotFound, "no such tenant")
 		}
