@@ -496,12 +496,12 @@ func (a *address) refresh(w *work, r *receiver, unblock bool) {
 	if unblock {
 		r.blocked = false
 	}
+	if r.stream != nil {
+		a.flow(w, r.stream) // its end lets others follow, so credit is read after it
+	}
 	r.c.Lock()
 	credit, drain := int(r.l.Credit()), r.l.Drain()
 	r.c.Unlock()
-	if r.stream != nil {
-		a.flow(w, r.stream)
-	}
 	if a.kind == Multicast {
 		a.flushBacklog(w, r)
 	} else {
