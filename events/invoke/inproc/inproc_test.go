@@ -28,8 +28,7 @@ func TestInvoke(t *testing.T) {
 		case "panic":
 			panic("the secret")
 		case "bug":
-			var none *events.TenantGot
-			none.CacheFor = time.Minute
+			count(nil)
 		case "missing":
 			return nil, iot.Errorf(iot.ErrNotFound, "no such tenant")
 		}
@@ -98,3 +97,6 @@ func TestTheDeadlineIsTheCallers(t *testing.T) {
 		}
 	})
 }
+
+// count panics when counts is nil.
+func count(counts map[string]int) { counts["x"]++ }
