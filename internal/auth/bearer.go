@@ -10,12 +10,14 @@ import (
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
-// bearerExchange is OAUTHBEARER (RFC 7628) or XOAUTH2. A client whose token is
-// refused is told so in a challenge, answers it, and only then gets the outcome.
+// bearerExchange is OAUTHBEARER (RFC 7628) or XOAUTH2. A client of OAUTHBEARER whose
+// token is refused is told so in a challenge, answers it, and only then gets the
+// outcome. One of XOAUTH2 gets the outcome at once: AMQP has one, and there are
+// clients that end in an exception when they are challenged.
 type bearerExchange struct {
 	d       *Directory
 	read    func(response []byte) (token string, err error)
-	refusal []byte
+	refusal []byte // nil = none
 	failed  error
 }
 
@@ -32,15 +34,12 @@ func (x *bearerExchange) Step(ctx context.Context, response []byte) ([]byte, *Id
 		return nil, nil, err
 	}
 	id, err := x.d.Token(ctx, token)
-	if errors.Is(err, iot.ErrUnauthenticated) {
+	if x.refusal != nil && errors.Is(err, iot.ErrUnauthenticated) {
 		x.failed = err
 		return x.refusal, nil, nil
 	}
 	return nil, id, err
 }
-
-// xoauth2Refusal is what clients of that mechanism know.
-var xoauth2Refusal = []byte(`{"status":"401","schemes":"bearer"}`)
 
 // makeRefusal is RFC 7628, section 3.2.2; where to get a token is said if there is
 // one issuer.

@@ -36,7 +36,7 @@ func (d *Directory) Begin(mechanism string, cert *x509.Certificate) Exchange {
 	case OAuthBearer:
 		return &bearerExchange{d: d, read: parseOAuthBearer, refusal: d.current.Load().oauthBearerRefusal}
 	case XOAuth2:
-		return &bearerExchange{d: d, read: parseXOAuth2, refusal: xoauth2Refusal}
+		return &bearerExchange{d: d, read: parseXOAuth2}
 	}
 	return &single{d, mechanism, cert}
 }

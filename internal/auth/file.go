@@ -141,8 +141,10 @@ func (s *snapshot) addIdentity(y *identityYAML, allowPlain bool) error {
 	case "", "optional":
 	case "required":
 		id.AssertionsRequired = true
+	case "hono-2018":
+		id.AssertionsRequired, id.AssertionProperty = true, true
 	default:
-		return fmt.Errorf("assertions %q; expected optional or required", y.Assertions)
+		return fmt.Errorf("assertions %q; expected optional, required or hono-2018", y.Assertions)
 	}
 	if y.Limits != nil {
 		if err := id.Limits.override(*y.Limits); err != nil {

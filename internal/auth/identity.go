@@ -50,7 +50,10 @@ type Identity struct {
 	Kind Kind
 	// AssertionsRequired means that its messages must carry a registration assertion.
 	AssertionsRequired bool
-	Limits             Limits
+	// AssertionProperty means that they carry it as Hono's adapters did in 2018:
+	// in the application property reg_assertion (contract: messaging 18).
+	AssertionProperty bool
+	Limits            Limits
 	// Expires is when a token ends that stands for the identity; zero = never.
 	Expires       time.Time
 	authorities   *Authorities

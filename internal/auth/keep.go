@@ -31,6 +31,6 @@ func (s *snapshot) keep(old *snapshot) {
 }
 
 func (i *Identity) equal(o *Identity) bool {
-	return i.Name == o.Name && i.Kind == o.Kind && i.AssertionsRequired == o.AssertionsRequired && i.Limits == o.Limits &&
+	return i.Name == o.Name && i.Kind == o.Kind && i.AssertionsRequired == o.AssertionsRequired && i.AssertionProperty == o.AssertionProperty && i.Limits == o.Limits &&
 		i.actsForOthers == o.actsForOthers && slices.Equal(i.authorities.List(), o.authorities.List())
 }
