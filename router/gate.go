@@ -16,7 +16,12 @@ const (
 	annotationDevice    = "device_id"
 	annotationTenant    = "tenant_id"
 	propertyDevice      = "device_id"
+	propertyAssertion   = "reg_assertion"
 )
+
+// capabilityAssertion is offered to senders of the 2018 mode: they attach
+// assertions only where it is (contract: messaging 18.2).
+const capabilityAssertion amqp.Symbol = "hono-reg-assertion"
 
 // DescriptionNoDevice tells a sender that its assertion was refused, and with
 // it the device; it is what Hono's messaging component said.
@@ -27,6 +32,7 @@ const DescriptionNoDevice = "device non-existent/disabled"
 type gate struct {
 	tenant   iot.TenantID
 	required bool
+	property bool // the token is in the application property of 2018
 	verifier *assertion.Verifier
 	now      func() time.Time
 }
@@ -35,6 +41,9 @@ var errNoDevice = &amqp.Error{Condition: amqp.CondPreconditionFailed, Descriptio
 
 // Admit implements [forward.Gate].
 func (g *gate) Admit(message, scratch []byte) (forward.Parts, []byte, *amqp.Error) {
+	if g.property {
+		return g.admitProperty(message, scratch)
+	}
 	if !mayAnnotate(message) {
 		if g.required {
 			return forward.Parts{}, scratch, errNoDevice
@@ -68,6 +77,37 @@ func (g *gate) Admit(message, scratch []byte) (forward.Parts, []byte, *amqp.Erro
 		Head: s.Header.Of(message),
 		Mid:  scratch[at:],
 		Tail: message[s.DeliveryAnnotations.End:],
+	}, scratch, nil
+}
+
+// admitProperty is Admit in the mode of 2018: the token is an application
+// property, and is dropped from there.
+func (g *gate) admitProperty(message, scratch []byte) (forward.Parts, []byte, *amqp.Error) {
+	s, err := amqp.ScanSections(message)
+	if err != nil {
+		return forward.Parts{}, scratch, malformed(err)
+	}
+	properties := s.ApplicationProperties.Of(message)
+	device, err := amqp.MapValueOnce(properties, propertyDevice)
+	if err != nil || device == nil {
+		return forward.Parts{}, scratch, &amqp.Error{Condition: amqp.CondDecodeError, Description: "malformed message"}
+	}
+	token, err := amqp.MapValueOnce(properties, propertyAssertion)
+	if err != nil || token == nil {
+		return forward.Parts{}, scratch, errNoDevice
+	}
+	optional := gate{tenant: g.tenant, verifier: g.verifier, now: g.now} // annotations were the receiver's to add
+	if refused := optional.verify(token, message, &s); refused != nil {
+		return forward.Parts{}, scratch, refused
+	}
+	at := len(scratch)
+	if scratch, err = amqp.AppendWithoutEntry(scratch, properties, propertyAssertion); err != nil {
+		return forward.Parts{}, scratch, malformed(err)
+	}
+	return forward.Parts{
+		Head: message[:s.ApplicationProperties.Start],
+		Mid:  scratch[at:],
+		Tail: message[s.ApplicationProperties.End:],
 	}, scratch, nil
 }
 

@@ -12,3 +12,8 @@ import (
 func NewGate(tenant iot.TenantID, required bool, v *assertion.Verifier, now func() time.Time) forward.Gate {
 	return &gate{tenant: tenant, required: required, verifier: v, now: now}
 }
+
+// NewPropertyGate is NewGate in the mode of 2018.
+func NewPropertyGate(tenant iot.TenantID, v *assertion.Verifier, now func() time.Time) forward.Gate {
+	return &gate{tenant: tenant, required: true, property: true, verifier: v, now: now}
+}

@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/sluice-iot/sluice/internal/amqp"
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -293,5 +296,53 @@ func admitter(t testing.TB) func() {
 		if _, _, err := g.Admit(message, scratch); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// The mode of 2018: the token is an application property and is dropped there.
+func TestGateProperty(t *testing.T) {
+	o := newOffice(t)
+	token := o.sign(t, "T", "d1")
+	g := router.NewPropertyGate("T", o.verifier, time.Now)
+	for _, tt := range []struct {
+		name  string
+		props []string
+		want  amqp.Symbol
+	}{
+		{"good", []string{"device_id", "d1", "reg_assertion", token, "x", "y"}, ""},
+		{"only the two", []string{"reg_assertion", token, "device_id", "d1"}, ""},
+		{"no token", []string{"device_id", "d1"}, amqp.CondPreconditionFailed},
+		{"no device", []string{"reg_assertion", token}, amqp.CondDecodeError},
+		{"no properties", nil, amqp.CondDecodeError},
+		{"another device", []string{"device_id", "d2", "reg_assertion", token}, amqp.CondPreconditionFailed},
+		{"another tenant", []string{"device_id", "d1", "reg_assertion", o.sign(t, "U", "d1")}, amqp.CondPreconditionFailed},
+		{"two devices", []string{"device_id", "d1", "device_id", "d2", "reg_assertion", token}, amqp.CondDecodeError},
+		{"broken", []string{"device_id", "d1", "reg_assertion", token + "x"}, amqp.CondPreconditionFailed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			u := upload{header: true, props: tt.props}
+			parts, _, err := g.Admit(u.encode(), nil)
+			if tt.want != "" {
+				if err == nil || err.Condition != tt.want {
+					t.Fatalf("got %v, want %s", err, tt.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept := slices.DeleteFunc(slices.Clone(tt.props), func(s string) bool { return s == "reg_assertion" || s == token })
+			got, err2 := amqp.DecodeMessage(slices.Concat(parts.Head, parts.Mid, parts.Tail))
+			want, err3 := amqp.DecodeMessage((&upload{header: true, props: kept}).encode())
+			if errors.Join(err2, err3) != nil {
+				t.Fatal(err2, err3)
+			}
+			if d := cmp.Diff(want.ApplicationProperties, got.ApplicationProperties, cmpopts.EquateEmpty()); d != "" {
+				t.Errorf("application properties (-want +got):\n%s", d)
+			}
+			if !cmp.Equal(want.Data, got.Data) || !cmp.Equal(want.Properties, got.Properties) || got.Header == nil {
+				t.Error("another section changed")
+			}
+		})
 	}
 }

@@ -27,7 +27,11 @@ func (r *Router) Sender(c *peer.Conn, address string) (forward.Access, *amqp.Err
 	if carriesAssertion[endpoint] && r.verifier != nil {
 		_, rest, _ := strings.Cut(address, "/")
 		tenant, _, _ := strings.Cut(rest, "/")
-		a.Gate = &gate{tenant: iot.TenantID(tenant), required: id.AssertionsRequired, verifier: r.verifier, now: time.Now}
+		a.Gate = &gate{tenant: iot.TenantID(tenant), required: id.AssertionsRequired, property: id.AssertionProperty,
+			verifier: r.verifier, now: time.Now}
+		if id.AssertionProperty {
+			a.Offered = []amqp.Symbol{capabilityAssertion}
+		}
 	}
 	return a, nil
 }

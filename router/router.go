@@ -228,10 +228,7 @@ func (h *handler) opened(b *peer.Batch, c *peer.Conn) {
 		refused = errIdentityGone
 	}
 	if refused != nil {
-		c.Lock()
-		c.Engine().Close(refused)
-		b.Touch(c)
-		c.Unlock()
+		c.Close(refused) // and wait no longer for the answer than for any other
 	}
 }
 

@@ -70,7 +70,7 @@ func (r *Router) attachSender(w *work, c *peer.Conn, ev *peer.Event) *amqp.Error
 	s := &sender{a: r.acquire(name, d), l: ev.Link, c: c, gate: d.Gate}
 	c.Lock()
 	ev.Link.Data = s
-	ev.Link.Accept(peer.Attachment{MaxMessageSize: d.MaxMessage, CutThrough: s.a.anycast()})
+	ev.Link.Accept(peer.Attachment{Capabilities: d.Offered, MaxMessageSize: d.MaxMessage, CutThrough: s.a.anycast()})
 	w.b.Touch(c)
 	c.Unlock()
 	s.a.addSender(w, s)
@@ -139,9 +139,7 @@ func (r *Router) acquire(name string, d Access) *address {
 	defer r.mu.Unlock()
 	a := r.addresses[name]
 	if a == nil {
-		a = &address{router: r, name: name, kind: d.Distribution, service: d.Service, dynamic: d.Dynamic,
-			stalled: map[*stream]struct{}{},
-			senders: map[*sender]struct{}{}, receivers: map[*receiver]struct{}{}}
+		a = &address{router: r, name: name, kind: d.Distribution, service: d.Service, dynamic: d.Dynamic}
 		a.ready.turns = a.kind == Closest
 		r.addresses[name] = a
 	}

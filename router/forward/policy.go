@@ -24,10 +24,11 @@ const (
 
 // Access is what a peer is granted on an address.
 type Access struct {
-	Distribution Distribution // of the address, the same for everybody
-	Gate         Gate         // for a sender: sees every message; nil = none
-	Service      Service      // of a Local address
-	MaxMessage   uint64       // for a sender: bytes; 0 = what the connection allows
+	Distribution Distribution  // of the address, the same for everybody
+	Gate         Gate          // for a sender: sees every message; nil = none
+	Service      Service       // of a Local address
+	MaxMessage   uint64        // for a sender: bytes; 0 = what the connection allows
+	Offered      []amqp.Symbol // capabilities of the link
 	// Dynamic lets a receiver have an address made for it.
 	Dynamic bool
 }

@@ -66,7 +66,7 @@ func (a *address) part(w *work, s *sender, ev *peer.Event) {
 	}
 	if len(st.queue) == 0 {
 		st.since = w.now
-		a.stalled[st] = struct{}{}
+		put(&a.stalled, st)
 	}
 	st.queue = append(st.queue, append([]byte(nil), ev.Payload...))
 	a.withhold(w, st, true)
