@@ -191,7 +191,7 @@ func TestFileErrors(t *testing.T) {
 		"scram short":       {id(`secret: "{scram-sha-256}4096:AAAA:AAAA:AAAA"`), "keys of 32"},
 		"twice":             {"identities: [{name: a}, {name: a}]", "given twice"},
 		"no name":           {"identities: [{secret: x}]", "no name"},
-		"assertions":        {id("assertions: maybe"), "expected optional or required"},
+		"assertions":        {id("assertions: maybe"), "expected optional, required or hono-2018"},
 		"no may":            {id("authorities: [{address: x}]"), "may is missing"},
 		"activity":          {id("authorities: [{address: x, may: [reed]}]"), `unknown activity "reed"`},
 		"execute address":   {id("authorities: [{address: x, may: [execute]}]"), "execute goes with an operation"},
