@@ -109,9 +109,9 @@ func (r *Router) lost(c *peer.Conn, was, now *auth.Identity) *amqp.Error {
 	switch {
 	case now == nil:
 		return errIdentityGone
-	case now.AssertionsRequired && !was.AssertionsRequired:
+	case now.AssertionsRequired && !was.AssertionsRequired || now.AssertionProperty != was.AssertionProperty:
 		// The gates of its links were made for who it was.
-		return unauthorized("the identity's messages need assertions now")
+		return unauthorized("the identity's messages need assertions of another kind now")
 	}
 	for _, l := range attached(c) {
 		var err *amqp.Error
