@@ -181,3 +181,20 @@ func FuzzBearer(f *testing.F) {
 		}
 	})
 }
+
+func TestAddingKeepsIssuers(t *testing.T) {
+	path := writeFile(t, "issuers:\n  - {issuer: \"https://id.example\", audience: a, authorities-claim: c}\n")
+	if _, err := auth.AddIdentity(path, "app"); err != nil {
+		t.Fatal(err)
+	}
+	d, err := auth.Open(path, auth.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(d.Mechanisms(nil, false), " "); got != "SCRAM-SHA-256 PLAIN OAUTHBEARER XOAUTH2" {
+		t.Error(got)
+	}
+	if _, err := auth.AddIdentity(path, "oidc:https://id.example#x"); err == nil {
+		t.Error("a name of tokens was taken")
+	}
+}
