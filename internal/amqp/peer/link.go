@@ -31,7 +31,12 @@ type Link struct {
 
 	// Receiver: the farthest delivery-count that any flow of ours allowed. A
 	// sender may use what it was once given, also after a flow that took it back.
-	limit   uint32
+	limit uint32
+	// grace is how many deliveries beyond the limit are borne after credit was
+	// lowered. A sender that is ahead of the flow that lowers it computes a negative
+	// credit; go-amqp takes that for a very large one until the next flow. The session
+	// window, which it keeps, bounds what it sends meanwhile.
+	grace   uint32
 	partial *partial // delivery of which more frames are to come
 	// cutThrough hands the owner large deliveries in parts.
 	cutThrough bool
@@ -435,6 +440,9 @@ func (l *Link) markFlow() {
 func (l *Link) SetCredit(n uint32) {
 	if l.role != amqp.RoleReceiver || l.state == linkDetached {
 		return
+	}
+	if n < l.credit {
+		l.grace = l.s.e.cfg.IncomingWindow
 	}
 	l.credit = n
 	if to := l.deliveryCount + n; int32(to-l.limit) > 0 {

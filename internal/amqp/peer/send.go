@@ -460,7 +460,12 @@ func (l *Link) begin(p *amqp.Transfer) *amqp.Error {
 		return &amqp.Error{Condition: amqp.CondInvalidField, Description: "first transfer of a delivery has no delivery-id"}
 	}
 	if int32(l.limit-l.deliveryCount) <= 0 {
-		return &amqp.Error{Condition: amqp.CondTransferLimitExceeded, Description: "transfer without link credit"}
+		if l.grace == 0 {
+			return &amqp.Error{Condition: amqp.CondTransferLimitExceeded, Description: "transfer without link credit"}
+		}
+		l.grace--
+		l.limit++
+		l.markFlow() // the next flow finds the sender where we think it is
 	}
 	l.deliveryCount++
 	if l.credit > 0 {
