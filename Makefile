@@ -7,6 +7,8 @@ VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo un
 LDFLAGS   := -s -w -X main.version=$(VERSION)
 GOTOOL    := $(GO) tool -modfile=tools/go.mod
 FUZZTIME  ?= 10s
+# For each fuzz target in `make campaign`.
+CAMPAIGN_FUZZTIME ?= 10m
 BENCHTIME ?= 200ms
 ROUNDS    ?= 3
 # Modules beside the main one; `./...` does not reach into them.
@@ -15,7 +17,7 @@ SUBMODULES := tools tests/bench/peerbench
 RHEA      := 3.0.5
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-all deps check lint race fuzz bench fmt tidy tidy-check vuln clean
+.PHONY: help build run test test-all deps check lint race fuzz bench campaign fmt tidy tidy-check vuln clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,6 +34,7 @@ test: ## all that needs nothing but Go
 test-all: deps lint ## every test: foreign peers are installed, a missing one is a failure, skips are listed
 	set -o pipefail; SLUICE_TEST_ALL=1 $(GO) test -json -count=1 ./... | $(GO) run ./tests/report
 	$(MAKE) race
+	$(GO) test -run '^$$' -fuzz '^FuzzPeer$$' -fuzztime 30s ./internal/amqp/peer
 	cd tests/bench/peerbench && $(GO) vet ./...
 
 deps: ## install the foreign clients and servers that test-all and bench use
@@ -53,13 +56,17 @@ fuzz: ## each fuzz target for FUZZTIME
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
 		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
 			echo "$$(dirname $$file) $$name"; \
-			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$(dirname $$file); \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -timeout 0 -fuzztime $(FUZZTIME) $$(dirname $$file); \
 		done; \
 	done
 
 bench: build ## benchmarks beside the code, then the server against its peers
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 	$(GO) run ./tests/bench -rounds $(ROUNDS)
+
+campaign: deps ## what takes hours: soak and storm in full, each fuzz target for ten minutes
+	SLUICE_CAMPAIGN=1 $(GO) test -count=1 -v -timeout 60m ./tests/campaign
+	$(MAKE) fuzz FUZZTIME=$(CAMPAIGN_FUZZTIME)
 
 fmt: ## format the source
 	gofmt -w $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')

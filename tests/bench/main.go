@@ -21,14 +21,23 @@ type options struct {
 	sluice, dir string
 	rounds      int
 	size        int
+	idle        int
 	dur, warm   time.Duration
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == assertedCommand {
+		if err := serveAsserted(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	o := options{}
 	flag.StringVar(&o.sluice, "sluice", "bin/sluice", "the program to measure")
 	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds; five for a figure to quote")
 	flag.IntVar(&o.size, "size", 256, "payload bytes")
+	flag.IntVar(&o.idle, "idle", 8000, "idle connections")
 	flag.DurationVar(&o.dur, "d", 4*time.Second, "time measured for each row and round")
 	flag.DurationVar(&o.warm, "warm", time.Second, "time before measuring")
 	flag.Parse()
@@ -63,6 +72,11 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer router.stop()
+	asserted, err := startAsserted(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer asserted.stop()
 	mosquitto, err := startMosquitto(ctx, o)
 	if err != nil {
 		return err
@@ -70,18 +84,35 @@ func run(ctx context.Context, o options) error {
 	defer mosquitto.stop()
 
 	describeMachine(o, router, mosquitto)
-	rows := loads(router, mosquitto)
-	for round := range o.rounds {
+	for _, table := range []struct {
+		rows   []load
+		rounds int
+		print  func([]load)
+	}{
+		{loads(router, asserted, mosquitto), o.rounds, func(rows []load) { printTable(os.Stdout, rows) }},
+		{paced(router, mosquitto), o.rounds, func(rows []load) { printPaced(os.Stdout, rows) }},
+		{growth(router), min(o.rounds, 2), func(rows []load) { printGrowth(os.Stdout, rows) }},
+	} {
+		if err := measureRows(ctx, o, peerbench, table.rows, table.rounds); err != nil {
+			return err
+		}
+		table.print(table.rows)
+	}
+	return idle(ctx, o, peerbench)
+}
+
+// measureRows measures every row in turn, several times.
+func measureRows(ctx context.Context, o options, peerbench string, rows []load, rounds int) error {
+	for round := range rounds {
 		for i := range rows {
 			res, err := measure(ctx, o, peerbench, &rows[i])
 			if err != nil {
 				return fmt.Errorf("round %d, %s: %w", round+1, rows[i].name, err)
 			}
 			rows[i].results = append(rows[i].results, res)
-			fmt.Fprintf(os.Stderr, "round %d/%d  %-54s %6.2f us/msg %8.0f msg/s\n", round+1, o.rounds, rows[i].name, res.cpu, res.rate)
+			fmt.Fprintf(os.Stderr, "round %d/%d  %-54s %6.2f us/msg %8.0f msg/s\n", round+1, rounds, rows[i].name, res.cpu, res.rate)
 		}
 	}
-	printTable(os.Stdout, rows)
 	return nil
 }
 
@@ -92,38 +123,14 @@ type load struct {
 	args    []string
 	results []result
 	yard    bool // the row that the others are compared with
-}
-
-func loads(router, mosquitto *server) []load {
-	var rows []load
-	if mosquitto != nil {
-		rows = append(rows, load{name: "mosquitto, QoS 1, 1 to 1", server: mosquitto, yard: true,
-			args: []string{"mqtt", "-url", "mqtt://" + mosquitto.addr, "-pubs", "1"}})
-	}
-	for _, kind := range []struct {
-		name string
-		args []string
-	}{{"at least once", nil}, {"pre-settled", []string{"-settled"}}} {
-		for _, pairs := range []int{1, 10} {
-			rows = append(rows, load{
-				name:   fmt.Sprintf("sluice router, %s, %d+%d", kind.name, pairs, pairs),
-				server: router,
-				args: append([]string{"amqp-raw", "-url", router.url, "-addr", "telemetry/bench%d", "-pairs", strconv.Itoa(pairs)},
-					kind.args...),
-			})
-		}
-	}
-	// The rows above come in writes of up to a hundred messages, which is the best
-	// case of a server that works in batches; here every message is a write of its own.
-	return append(rows, load{name: "sluice router, at least once, 1+1, unbatched (go-amqp)", server: router,
-		args: []string{"amqp-go", "-url", router.url, "-addr", "telemetry/bench%d", "-pairs", "1"}})
+	first   bool // the row that those behind it are compared with, in a table of growth
 }
 
 // result is what one run of peerbench found: CPU microseconds of the server a
-// message, and messages a second.
-type result struct{ cpu, rate float64 }
+// message, messages a second, and microseconds from end to end.
+type result struct{ cpu, rate, p50, p99 float64 }
 
-var resultLine = regexp.MustCompile(`([0-9]+) msg/s +srv +([0-9.]+) us/msg.* bad ([0-9]+)`)
+var resultLine = regexp.MustCompile(`([0-9]+) msg/s +srv +([0-9.]+) us/msg.* e2e p50 ([0-9]+) p99 ([0-9]+) us.* bad ([0-9]+)`)
 
 func measure(ctx context.Context, o options, peerbench string, l *load) (result, error) {
 	args := append([]string{l.args[0], "-label", "x", "-pid", strconv.Itoa(l.server.pid()), "-size", strconv.Itoa(o.size),
@@ -136,7 +143,7 @@ func measure(ctx context.Context, o options, peerbench string, l *load) (result,
 	if m == nil {
 		return result{}, fmt.Errorf("no result in what peerbench printed\n%s%s", out, l.server.log())
 	}
-	if bad, _ := strconv.Atoi(string(m[3])); bad > 0 {
+	if bad, _ := strconv.Atoi(string(m[5])); bad > 0 {
 		return result{}, fmt.Errorf("%d messages or links failed\n%s%s", bad, out, l.server.log())
 	}
 	if err := conserved(out); err != nil {
@@ -144,7 +151,9 @@ func measure(ctx context.Context, o options, peerbench string, l *load) (result,
 	}
 	rate, _ := strconv.ParseFloat(string(m[1]), 64)
 	cpu, _ := strconv.ParseFloat(string(m[2]), 64)
-	return result{cpu: cpu, rate: rate}, nil
+	p50, _ := strconv.ParseFloat(string(m[3]), 64)
+	p99, _ := strconv.ParseFloat(string(m[4]), 64)
+	return result{cpu: cpu, rate: rate, p50: p50, p99: p99}, nil
 }
 
 var drainedLine = regexp.MustCompile(`drained: sent ([0-9]+) received ([0-9]+) acked ([0-9]+)`)

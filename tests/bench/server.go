@@ -25,6 +25,8 @@ type server struct {
 	out     *output
 	addr    string // host:port
 	url     string // with credentials, where the server asks for them
+	tlsURL  string // over TLS
+	tokens  string // file of assertions that the server takes
 	version string
 	ready   time.Duration // from start to the first accepted connection
 	done    chan struct{} // closed when the process has ended
@@ -124,27 +126,71 @@ func freeAddr() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
+// identities are those of the generator: it is one application with many connections.
+const identities = `identities:
+  - name: bench@BENCH
+    secret: "{plain}bench-secret"
+    assertions: optional
+    limits: {connections: 100000, links: 200000}
+    authorities:
+      - {address: "telemetry/*", may: [read, write]}
+`
+
+const login = "bench%40BENCH:bench-secret@"
+
 func startRouter(ctx context.Context, o options) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	files := map[string]string{
-		"router.yaml": fmt.Sprintf("insecure: true\nlisteners:\n  - {role: northbound, address: %q}\n", addr),
-		"identities.yaml": "identities:\n  - name: bench@BENCH\n    secret: \"{plain}bench-secret\"\n    assertions: optional\n" +
-			"    authorities:\n      - {address: \"telemetry/*\", may: [read, write]}\n",
-	}
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(o.dir, name), []byte(text), 0o600); err != nil {
-			return nil, err
-		}
-	}
-	s, err := start(ctx, addr, o.sluice, "router", "--data", filepath.Join(o.dir, "data"),
-		"--config", filepath.Join(o.dir, "router.yaml"), "--identities", filepath.Join(o.dir, "identities.yaml"))
+	secure, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	s.url = "amqp://bench%40BENCH:bench-secret@" + addr
+	dir, err := os.MkdirTemp(o.dir, "router-")
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{
+		"router.yaml": fmt.Sprintf("insecure: true\nlog: {level: warn}\nlisteners:\n  - {role: northbound, address: %q}\n"+
+			"  - {role: northbound, address: %q, tls: {}}\n", addr, secure),
+		"identities.yaml": identities,
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	s, err := start(ctx, addr, o.sluice, "router", "--data", filepath.Join(dir, "data"),
+		"--config", filepath.Join(dir, "router.yaml"), "--identities", filepath.Join(dir, "identities.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	s.url, s.tlsURL = "amqp://"+login+addr, "amqps://"+login+secure
+	return s, nil
+}
+
+// assertedCommand makes this program a router that takes assertions of its own making.
+const assertedCommand = "serve-asserted"
+
+func startAsserted(ctx context.Context, o options) (*server, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	file, tokens := filepath.Join(o.dir, "asserted.yaml"), filepath.Join(o.dir, "tokens")
+	if err := os.WriteFile(file, []byte(identities), 0o600); err != nil {
+		return nil, err
+	}
+	s, err := start(ctx, addr, self, assertedCommand, "-listen", addr, "-identities", file, "-tokens", tokens)
+	if err != nil {
+		return nil, err
+	}
+	s.url, s.tokens = "amqp://"+login+addr, tokens
 	return s, nil
 }
 

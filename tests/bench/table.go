@@ -32,6 +32,33 @@ func printTable(w io.Writer, rows []load) {
 	tw.Flush()
 }
 
+// printPaced prints what a message costs that comes alone, and how long it takes.
+func printPaced(w io.Writer, rows []load) {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(tw, "\tserver CPU us/msg\tp50 us\tp99 us\tmsg/s\t")
+	for _, r := range rows {
+		fmt.Fprintf(tw, "%s\t%.0f\t%.0f\t%.0f\t%.0f\t\n", r.name, median(r.results, func(x result) float64 { return x.cpu }),
+			median(r.results, func(x result) float64 { return x.p50 }), median(r.results, func(x result) float64 { return x.p99 }),
+			median(r.results, func(x result) float64 { return x.rate }))
+	}
+	tw.Flush()
+}
+
+// printGrowth prints each row's ratio to the smallest of its kind.
+func printGrowth(w io.Writer, rows []load) {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(tw, "how cost grows\tserver CPU us/msg\tto the first\tmsg/s\t")
+	first := 0.0
+	for _, r := range rows {
+		mid := median(r.results, func(x result) float64 { return x.cpu })
+		if r.first {
+			first = mid
+		}
+		fmt.Fprintf(tw, "%s\t%.2f\t%.2f\t%.0f\t\n", r.name, mid, mid/first, median(r.results, func(x result) float64 { return x.rate }))
+	}
+	tw.Flush()
+}
+
 func median(rs []result, of func(result) float64) float64 {
 	v := make([]float64, len(rs))
 	for i, r := range rs {
