@@ -167,7 +167,9 @@ func TestStallingWindow(t *testing.T) {
 	var received uint32
 	for id, settled := range []bool{false, true} {
 		sender := startSender(t, "go-amqp", r.as(anybody, "telemetry/window"))
-		sender.mustSend(t, outgoing{ID: id, Size: size, Settled: settled})
+		// The client writes until the router withholds its window, so it is not waited for.
+		sent := make(chan error, 1)
+		go func() { sent <- sender.send(outgoing{ID: id, Size: size, Settled: settled}) }()
 		var got []byte
 		for more := true; more; {
 			transfer, payload := await[*amqp.Transfer](t, receiver)
@@ -179,6 +181,9 @@ func TestStallingWindow(t *testing.T) {
 				time.Sleep(time.Millisecond)
 				write(t, receiver, &amqp.Flow{HasNextIncomingID: true, NextIncomingID: received, IncomingWindow: window, OutgoingWindow: 1<<31 - 1}, nil)
 			}
+		}
+		if err := <-sent; err != nil {
+			t.Fatal(err)
 		}
 		if want := pattern(size, id); !bytes.HasSuffix(got, want) {
 			t.Errorf("%d bytes came that do not end in the %d that were sent", len(got), size)
