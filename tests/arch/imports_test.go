@@ -17,6 +17,9 @@ type importRow struct {
 // so a new package without a row fails.
 var mayImport = []importRow{
 	{"cmd/...", []string{"..."}, "the program is where everything meets"},
+	{"tests/bench", []string{"router", "internal/iot", "internal/assertion", "internal/amqp", "internal/auth"}, "the benchmark starts a router that trusts its key"},
+	{"tests/interop/wire", []string{"internal/amqp"}, "the raw client writes frames"},
+	{"tests/campaign", []string{"internal/amqp", "internal/amqp/peer"}, "the soak's clients are many"},
 	{"tests/...", nil, "the tools of the tests stand alone"},
 
 	{"internal/iot", nil, "the words of the domain depend on nothing"},
