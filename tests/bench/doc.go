@@ -8,6 +8,7 @@
 //
 //	make bench                         builds bin/sluice and runs three rounds
 //	go run ./tests/bench -rounds 5     uses the bin/sluice that is there
+//	go run ./tests/bench -tables idle  makes one of the tables
 //
 // The generator is peerbench, in a module of its own beside this file. It and
 // the server share the machine, so messages per second say little by

@@ -22,6 +22,7 @@ type options struct {
 	rounds      int
 	size        int
 	idle        int
+	tables      string
 	dur, warm   time.Duration
 }
 
@@ -38,6 +39,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds; five for a figure to quote")
 	flag.IntVar(&o.size, "size", 256, "payload bytes")
 	flag.IntVar(&o.idle, "idle", 8000, "idle connections")
+	flag.StringVar(&o.tables, "tables", "load,paced,growth,idle", "which tables to make")
 	flag.DurationVar(&o.dur, "d", 4*time.Second, "time measured for each row and round")
 	flag.DurationVar(&o.warm, "warm", time.Second, "time before measuring")
 	flag.Parse()
@@ -85,18 +87,25 @@ func run(ctx context.Context, o options) error {
 
 	describeMachine(o, router, mosquitto)
 	for _, table := range []struct {
+		name   string
 		rows   []load
 		rounds int
 		print  func([]load)
 	}{
-		{loads(router, asserted, mosquitto), o.rounds, func(rows []load) { printTable(os.Stdout, rows) }},
-		{paced(router, mosquitto), o.rounds, func(rows []load) { printPaced(os.Stdout, rows) }},
-		{growth(router), min(o.rounds, 2), func(rows []load) { printGrowth(os.Stdout, rows) }},
+		{"load", loads(router, asserted, mosquitto), o.rounds, func(rows []load) { printTable(os.Stdout, rows) }},
+		{"paced", paced(router, mosquitto), o.rounds, func(rows []load) { printPaced(os.Stdout, rows) }},
+		{"growth", growth(router), min(o.rounds, 2), func(rows []load) { printGrowth(os.Stdout, rows) }},
 	} {
+		if !strings.Contains(o.tables, table.name) {
+			continue
+		}
 		if err := measureRows(ctx, o, peerbench, table.rows, table.rounds); err != nil {
 			return err
 		}
 		table.print(table.rows)
+	}
+	if !strings.Contains(o.tables, "idle") {
+		return nil
 	}
 	return idle(ctx, o, peerbench)
 }

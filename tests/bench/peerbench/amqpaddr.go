@@ -12,7 +12,7 @@ import (
 const lanes = 2
 
 // linkCredit is what a receiver gives on each of its links; half of it comes back at once.
-const linkCredit = 16
+const linkCredit = 100
 
 // manySender sends by turns over all links of one connection that have credit.
 type manySender struct {
