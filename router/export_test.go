@@ -18,3 +18,6 @@ func PatternOf(given []config.Address, address string) string {
 
 // Gone hands the counters of an address that went away to the metrics.
 func (r *Router) Gone(a forward.AddressInfo) { r.usage.gone(a) }
+
+// MaxStrangersPerAddress is how many connections of one address may be without log-in.
+const MaxStrangersPerAddress = maxStrangersPerAddress

@@ -44,12 +44,6 @@ func (g *gate) Admit(message, scratch []byte) (forward.Parts, []byte, *amqp.Erro
 	if g.property {
 		return g.admitProperty(message, scratch)
 	}
-	if !mayAnnotate(message) {
-		if g.required {
-			return forward.Parts{}, scratch, errNoDevice
-		}
-		return forward.Parts{Tail: message}, scratch, nil
-	}
 	s, err := amqp.ScanSections(message)
 	if err != nil {
 		return forward.Parts{}, scratch, malformed(err)
@@ -109,15 +103,6 @@ func (g *gate) admitProperty(message, scratch []byte) (forward.Parts, []byte, *a
 		Mid:  scratch[at:],
 		Tail: message[s.ApplicationProperties.End:],
 	}, scratch, nil
-}
-
-// mayAnnotate looks at the first bytes only: most messages of applications
-// start behind where delivery annotations would be.
-func mayAnnotate(message []byte) bool {
-	if len(message) < 3 || message[0] != 0 || message[1] != 0x53 {
-		return true // nothing or something unusual: let the scan decide
-	}
-	return message[2] <= byte(amqp.DescDeliveryAnnotations)
 }
 
 func malformed(err error) *amqp.Error {

@@ -83,7 +83,7 @@ func (r *Router) may(c *peer.Conn, address string, what auth.Activity) (*auth.Id
 // clip keeps a peer's words short in an error.
 func clip(s string) string {
 	if len(s) > 100 {
-		return s[:100] + "..."
+		return strings.ToValidUTF8(s[:100], "") + "..."
 	}
 	return s
 }

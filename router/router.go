@@ -51,6 +51,8 @@ type Router struct {
 	usage     *usage
 	standing  *standing
 
+	strangers strangers
+
 	mu        sync.Mutex
 	perName   map[string]int // connections of each identity
 	listeners []*listener
@@ -120,6 +122,10 @@ func (r *Router) Serve(ctx context.Context, l Listener) error {
 			}
 			continue
 		}
+		if !r.strangers.admit(c.RemoteAddr()) {
+			c.Close()
+			continue
+		}
 		conns.Go(func() {
 			defer seen.accept()()
 			r.serveConn(ctx, c, d, l.TLS)
@@ -131,8 +137,11 @@ func (r *Router) Serve(ctx context.Context, l Listener) error {
 //
 //go:noinline
 func (r *Router) serveConn(ctx context.Context, nc net.Conn, d *door, conf *tls.Config) {
+	known := sync.OnceFunc(func() { r.strangers.known(nc.RemoteAddr()) })
+	defer known()
 	c, err := r.accept(ctx, nc, d, conf)
 	if err == nil {
+		c.Data = known
 		err = c.Serve(ctx)
 	}
 	r.ended(err, nc.RemoteAddr().String())
@@ -168,7 +177,8 @@ func (r *Router) options(d *door, conf *tls.Config) peer.Options {
 	return peer.Options{
 		Config: peer.Config{
 			ContainerID: r.name, MaxFrameSize: maxFrameSize, ChannelMax: channelMax,
-			IdleTimeout: idleTimeout, MaxMessageSize: maxMessageSize,
+			OfferedCapabilities: []amqp.Symbol{"ANONYMOUS-RELAY"},
+			IdleTimeout:         idleTimeout, MaxMessageSize: maxMessageSize,
 			IncomingWindow: incomingWindow,
 		},
 		Handler: (*handler)(r), Wheel: r.wheel, TLS: conf, Auth: d,
@@ -211,6 +221,10 @@ func (h *handler) Handle(b *peer.Batch, c *peer.Conn, events []peer.Event) {
 }
 
 func (h *handler) opened(b *peer.Batch, c *peer.Conn) {
+	if known, ok := c.Data.(func()); ok {
+		known()
+		c.Data = nil
+	}
 	id, _ := c.Identity().(*auth.Identity)
 	if id == nil {
 		return

@@ -83,13 +83,16 @@ func (f *consumeFlags) complete() error {
 		if e, err := readEnv(looked); err == nil {
 			demo = e
 		}
+		if e, err := readEnv(filepath.Join(l.Data, operatorFile)); err == nil {
+			demo["SLUICE_ROUTER_URL"] = e["SLUICE_ROUTER_URL"]
+		}
 	}
 	for _, v := range []struct {
 		to        *string
 		name, key string
 		or        string
 	}{
-		{&f.url, "SLUICE_URL", "", defaultNorthbound},
+		{&f.url, "SLUICE_URL", "SLUICE_ROUTER_URL", defaultNorthbound},
 		{&f.user, "SLUICE_USER", "SLUICE_APP_USER", ""},
 		{&f.password, "SLUICE_PASSWORD", "SLUICE_APP_PASSWORD", ""},
 		{&f.ca, "SLUICE_CA", "SLUICE_CA", ""},

@@ -502,9 +502,13 @@ func (a *address) refresh(w *work, r *receiver, unblock bool) {
 	r.c.Lock()
 	credit, drain := int(r.l.Credit()), r.l.Drain()
 	r.c.Unlock()
-	if a.kind == Multicast {
+	if len(r.backlogged) > 0 {
 		a.flushBacklog(w, r)
-	} else {
+		r.c.Lock()
+		credit = int(r.l.Credit())
+		r.c.Unlock()
+	}
+	if a.kind != Multicast {
 		a.setGiven(r, credit)
 		a.draining = drain
 		a.pump(w)

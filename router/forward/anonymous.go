@@ -1,6 +1,9 @@
 package forward
 
 import (
+	"fmt"
+	"sync/atomic"
+
 	"github.com/sluice-iot/sluice/internal/amqp"
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
 )
@@ -11,6 +14,8 @@ const (
 	anonymousCredit = 100
 	// maxAnonymousAddresses bounds how many addresses such a link is known to use.
 	maxAnonymousAddresses = 256
+	// maxConnAddresses bounds the same for all such links of a connection.
+	maxConnAddresses = 2048
 )
 
 // anonymous is a link to the anonymous terminus: every message names its own
@@ -19,7 +24,8 @@ type anonymous struct {
 	l       *peer.Link
 	c       *peer.Conn
 	senders map[string]*sender
-	version uint64 // of the policy that granted them
+	used    *atomic.Int64 // addresses of all such links of the connection
+	version uint64        // of the policy that granted them
 }
 
 // target returns the sender that stands for the message's address, or the
@@ -53,6 +59,11 @@ func (r *Router) target(w *work, n *anonymous, ev *peer.Event) (*sender, *amqp.E
 	if len(n.senders) >= maxAnonymousAddresses {
 		r.forgetTargets(w, n)
 	}
+	if n.used.Add(1) > maxConnAddresses {
+		n.used.Add(-1)
+		return nil, &amqp.Error{Condition: amqp.CondResourceLimitExceeded, Description: fmt.Sprintf(
+			"the links of this connection without an address use %d addresses", maxConnAddresses)}
+	}
 	x := &sender{a: r.acquire(name, d), l: n.l, c: n.c, gate: d.Gate, virtual: true}
 	n.senders[name] = x
 	x.a.addSender(w, x)
@@ -75,6 +86,7 @@ func (r *Router) forgetTargets(w *work, n *anonymous) {
 		x.a.removeSender(w, x)
 		r.release(x.a)
 		delete(n.senders, name)
+		n.used.Add(-1)
 	}
 }
 

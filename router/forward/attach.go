@@ -12,6 +12,11 @@ import (
 // random: to know it is to be allowed to send to it.
 const dynamicPrefix = "_dynamic/"
 
+// maxAddress is the longest address, in bytes: tenant and device ids have 256 at most.
+const maxAddress = 1024
+
+var errLongAddress = &amqp.Error{Condition: amqp.CondInvalidField, Description: "the address has more than 1024 bytes"}
+
 // attach answers a peer's attach.
 func (r *Router) attach(w *work, c *peer.Conn, ev *peer.Event) {
 	err := supported(ev.Attach)
@@ -45,6 +50,9 @@ func supported(p *amqp.Attach) *amqp.Error {
 
 // senderAttach asks whether the peer of c may send to an address.
 func (r *Router) senderAttach(c *peer.Conn, name string) (Access, *amqp.Error) {
+	if len(name) > maxAddress {
+		return Access{}, errLongAddress
+	}
 	if strings.HasPrefix(name, dynamicPrefix) {
 		r.mu.Lock()
 		a := r.addresses[name]
@@ -81,8 +89,14 @@ func (r *Router) attachAnonymous(w *work, c *peer.Conn, ev *peer.Event) *amqp.Er
 	if err := r.policy.Anonymous(c); err != nil {
 		return err
 	}
+	r.mu.Lock()
+	k := r.conns[c]
+	r.mu.Unlock()
+	if k == nil {
+		return &amqp.Error{Condition: amqp.CondIllegalState, Description: "the connection is not open"}
+	}
 	c.Lock()
-	ev.Link.Data = &anonymous{l: ev.Link, c: c, senders: map[string]*sender{}}
+	ev.Link.Data = &anonymous{l: ev.Link, c: c, senders: map[string]*sender{}, used: &k.anonymous}
 	a := peer.Attachment{Credit: anonymousCredit}
 	if ev.Attach.Target == nil {
 		a.Target = &amqp.Target{}
@@ -100,6 +114,9 @@ func (r *Router) attachReceiver(w *work, c *peer.Conn, ev *peer.Event) *amqp.Err
 		return &amqp.Error{Condition: amqp.CondInvalidField, Description: "source.address is missing"}
 	}
 	name := src.Address
+	if len(name) > maxAddress {
+		return errLongAddress
+	}
 	if src.Dynamic {
 		name = ""
 	}

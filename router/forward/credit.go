@@ -19,7 +19,7 @@ import (
 // delivery that every sender may always send.
 
 // multicastCredit is what a sender to a multicast address has.
-const multicastCredit = 100
+const multicastCredit = 250
 
 // anycast reports whether each delivery goes to one receiver.
 func (a *address) anycast() bool { return a.kind == Balanced || a.kind == Closest }

@@ -32,6 +32,8 @@ type conn struct {
 	id     uint64
 	opened time.Time
 
+	anonymous atomic.Int64 // addresses used by links that have none of their own
+
 	mu        sync.Mutex
 	receivers map[*receiver]struct{}
 }

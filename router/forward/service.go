@@ -48,7 +48,8 @@ func (q *Request) Settle(state amqp.Raw) {
 }
 
 // Reply sends an encoded message to the receiver of address on the request's
-// own connection, pre-settled, and reports whether there is one with credit.
+// own connection, pre-settled; it waits for that receiver's credit. It reports
+// false when there is no such receiver, or it takes no message of this size.
 func (q *Request) Reply(address string, message []byte) bool {
 	return q.router.sendTo(q.Conn, address, message)
 }
@@ -103,10 +104,36 @@ func (r *Router) sendTo(c *peer.Conn, name string, message []byte) bool {
 		return false
 	}
 	var b peer.Batch
-	c.Lock()
-	res := found.l.Send(&peer.Outgoing{Settled: true, Tail: message})
-	b.Touch(c)
-	c.Unlock()
+	w := r.work(&b)
+	sent := found.a.reply(w, found, message)
+	r.done(w)
 	b.Flush()
-	return res == peer.Sent
+	return sent
+}
+
+// reply sends a message of this process to one receiver. A client's first
+// credit may come after its request, so a reply waits for it as a copy does; see [delayed].
+func (a *address) reply(w *work, x *receiver, message []byte) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	defer w.unlock()
+	if x.gone {
+		return false
+	}
+	if len(x.backlogged) == 0 {
+		w.lock(x.c)
+		switch x.l.Send(&peer.Outgoing{Settled: true, Tail: message}) {
+		case peer.Sent:
+			w.b.Touch(x.c)
+			return true
+		case peer.TooLarge, peer.Gone:
+			return false
+		}
+	}
+	if len(x.backlogged) >= maxBacklogDeliveries || x.backlogBytes+len(message) > maxBacklogBytes {
+		return false
+	}
+	x.backlogged = append(x.backlogged, delayed{message: message})
+	x.backlogBytes += len(message)
+	return true
 }
