@@ -132,5 +132,8 @@ func newTransport(ctx context.Context, nc net.Conn, conf *tls.Config, server boo
 func newConn(t transport, o Options, info PeerInfo) *Conn {
 	c := &Conn{t: t, h: o.Handler, wheel: o.Wheel, auth: o.Auth, onPanic: o.OnPanic, info: info}
 	c.drained.L = &c.mu
+	if c.wheel != nil {
+		c.seat = &seat{c}
+	}
 	return c
 }

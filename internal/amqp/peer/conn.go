@@ -81,6 +81,7 @@ type Conn struct {
 	t        transport
 	h        Handler
 	wheel    *Wheel
+	seat     *seat // on the wheel
 	auth     Authenticator
 	onPanic  func(any, []byte)
 	info     PeerInfo
@@ -278,6 +279,9 @@ func (c *Conn) end(b *Batch, err error) error {
 	b.Touch(c)
 	c.drained.Broadcast()
 	c.mu.Unlock()
+	if c.wheel != nil {
+		c.wheel.leave(c.seat)
+	}
 	// A peer that reads slowly gets as long for our last words as it has for its own.
 	late := time.AfterFunc(closeTimeout, func() { c.t.Close() })
 	defer late.Stop()
@@ -386,7 +390,7 @@ func (c *Conn) handshakeDone(b *Batch) {
 		c.t.SetReadDeadline(time.Now().Add(closeTimeout))
 	}
 	if !next.IsZero() && c.wheel != nil {
-		c.wheel.add(c, next)
+		c.wheel.add(c.seat, next)
 	}
 }
 
@@ -412,6 +416,6 @@ func (c *Conn) tick(now time.Time, b *Batch) {
 		return
 	}
 	if !next.IsZero() {
-		c.wheel.add(c, next)
+		c.wheel.add(c.seat, next)
 	}
 }
