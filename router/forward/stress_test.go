@@ -90,8 +90,7 @@ type player struct {
 	rnd *rand.Rand
 	n   int // clients and links so far
 
-	c  *client
-	mu sync.Mutex // guards last, and the order of reading and settling
+	c *client
 	// The last message that each link had from each sender's link.
 	last map[string]int
 }
