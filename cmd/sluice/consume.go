@@ -54,6 +54,9 @@ and SLUICE_PASSWORD. Each message is accepted once it is printed.`,
 			if f.output != "text" && f.output != "json" {
 				return fmt.Errorf("--output %q: expected text or json", f.output)
 			}
+			if f.count < 0 {
+				return fmt.Errorf("--count %d: expected a number of messages, or 0 for no end", f.count)
+			}
 			if err := f.complete(); err != nil {
 				return err
 			}

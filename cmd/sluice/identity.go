@@ -40,7 +40,12 @@ func newIdentityAddCommand() *cobra.Command {
 		Example: "  sluice identity add shop --tenant DEMO\n" +
 			"  sluice identity add reader --read 'telemetry/*'\n" +
 			"  sluice identity add alice --operator --tenant DEMO",
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("expected one name, as in: sluice identity add shop@DEMO --tenant DEMO")
+			}
+			return nil
+		},
 	}
 	flags := cmd.Flags()
 	s := addSettings(flags)

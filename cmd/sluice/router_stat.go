@@ -72,7 +72,7 @@ func newRouterStatCommand() *cobra.Command {
 		Long:  "Show what a running router has. The numbers of deliveries count from when the router,\nthe address or the link came to be.\n" + routerFlagsHelp,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 1 && !slices.Contains(known, args[0]) {
-				return fmt.Errorf("expected one of %s: sluice router stat connections", strings.Join(known, ", "))
+				return fmt.Errorf("%q: expected one of %s, as in: sluice router stat connections", strings.Join(args, " "), strings.Join(known, ", "))
 			}
 			return nil
 		},
