@@ -122,7 +122,7 @@ func (r *Router) Serve(ctx context.Context, l Listener) error {
 			}
 			continue
 		}
-		if !r.strangers.admit(c.RemoteAddr()) {
+		if !r.strangers.admit(c.RemoteAddr().String()) {
 			c.Close()
 			continue
 		}
@@ -137,12 +137,13 @@ func (r *Router) Serve(ctx context.Context, l Listener) error {
 //
 //go:noinline
 func (r *Router) serveConn(ctx context.Context, nc net.Conn, d *door, conf *tls.Config) {
-	known := sync.OnceFunc(func() { r.strangers.known(nc.RemoteAddr()) })
-	defer known()
 	c, err := r.accept(ctx, nc, d, conf)
 	if err == nil {
-		c.Data = known
+		c.Data = strange
 		err = c.Serve(ctx)
+	}
+	if c == nil || c.Data == strange {
+		r.strangers.known(nc.RemoteAddr().String())
 	}
 	r.ended(err, nc.RemoteAddr().String())
 }
@@ -221,9 +222,9 @@ func (h *handler) Handle(b *peer.Batch, c *peer.Conn, events []peer.Event) {
 }
 
 func (h *handler) opened(b *peer.Batch, c *peer.Conn) {
-	if known, ok := c.Data.(func()); ok {
-		known()
+	if c.Data == strange {
 		c.Data = nil
+		h.strangers.known(c.Info().RemoteAddr)
 	}
 	id, _ := c.Identity().(*auth.Identity)
 	if id == nil {

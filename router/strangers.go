@@ -1,7 +1,6 @@
 package router
 
 import (
-	"net"
 	"net/netip"
 	"sync"
 )
@@ -22,12 +21,16 @@ type strangers struct {
 	from  map[netip.Addr]int
 }
 
-func originOf(a net.Addr) netip.Addr {
-	t, ok := a.(*net.TCPAddr)
-	if !ok {
+// strange marks the connection of a stranger.
+var strange any = new(strangers)
+
+// originOf is the address that counts, of "address:port".
+func originOf(remote string) netip.Addr {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
 		return netip.Addr{}
 	}
-	ip := t.AddrPort().Addr().Unmap()
+	ip := ap.Addr().Unmap()
 	if ip.Is6() {
 		if p, err := ip.WithZone("").Prefix(64); err == nil {
 			return p.Addr()
@@ -37,8 +40,8 @@ func originOf(a net.Addr) netip.Addr {
 }
 
 // admit counts a new connection, or reports false when there are too many.
-func (s *strangers) admit(a net.Addr) bool {
-	from := originOf(a)
+func (s *strangers) admit(remote string) bool {
+	from := originOf(remote)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.total >= maxStrangers || s.from[from] >= maxStrangersPerAddress {
@@ -53,8 +56,8 @@ func (s *strangers) admit(a net.Addr) bool {
 }
 
 // known uncounts a connection that has logged in or gone.
-func (s *strangers) known(a net.Addr) {
-	from := originOf(a)
+func (s *strangers) known(remote string) {
+	from := originOf(remote)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.total--
