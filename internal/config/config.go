@@ -131,6 +131,15 @@ type ListenerTLS struct {
 	// verify and require them, by default with the installation's CA.
 	ClientCA   string `yaml:"client-ca,omitempty" json:"client-ca,omitempty"`
 	MinVersion string `yaml:"min-version,omitempty" json:"min-version,omitempty"` // 1.2 (default) or 1.3
+	// More are further certificates, chosen by the host name that the client
+	// asks for (SNI); the one above answers for every other name.
+	More []KeyPair `yaml:"more,omitempty" json:"more,omitempty"`
+}
+
+// KeyPair names the files of a certificate and its key, both PEM.
+type KeyPair struct {
+	Certificate string `yaml:"certificate" json:"certificate"`
+	Key         string `yaml:"key" json:"key"`
 }
 
 // The roles of listeners.

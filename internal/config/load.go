@@ -225,6 +225,10 @@ func (l *Loaded) resolvePaths(file string, env map[string]string, search bool) e
 				relativeTo(base, &t.Certificate)
 				relativeTo(base, &t.Key)
 				relativeTo(base, &t.ClientCA)
+				for k := range t.More {
+					relativeTo(base, &t.More[k].Certificate)
+					relativeTo(base, &t.More[k].Key)
+				}
 			}
 		}
 	}

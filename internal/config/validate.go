@@ -89,6 +89,11 @@ func (l *Loaded) checkListenerTLS(path string, s *Listener) error {
 	if (s.TLS.Certificate == "") != (s.TLS.Key == "") {
 		return l.errorf(path, "tls of role %s: certificate and key go together", s.Role)
 	}
+	for _, p := range s.TLS.More {
+		if p.Certificate == "" || p.Key == "" {
+			return l.errorf(path, "tls of role %s: each of more needs certificate and key", s.Role)
+		}
+	}
 	if v := s.TLS.MinVersion; v != "" && v != "1.2" && v != "1.3" {
 		return l.errorf(path, "tls of role %s: min-version %q; expected 1.2 or 1.3", s.Role, v)
 	}

@@ -52,7 +52,11 @@ func ConfiguredTLS(l config.Listener, own Files, log *slog.Logger, protos ...str
 	if f.CA == "" && l.ForComponents() {
 		f.CA = own.CA
 	}
-	c, err := ServerTLS(f, ServerOptions{RequireClient: l.ForComponents(), MinVersion: l.TLS.MinVersion, NextProtos: protos, Logger: log})
+	var more []Files
+	for _, p := range l.TLS.More {
+		more = append(more, Files{Certificate: p.Certificate, Key: p.Key})
+	}
+	c, err := ServerTLS(f, ServerOptions{More: more, RequireClient: l.ForComponents(), MinVersion: l.TLS.MinVersion, NextProtos: protos, Logger: log})
 	if err != nil {
 		return nil, fmt.Errorf("listener %s on %s: %w", l.Role, l.Address, err)
 	}

@@ -356,3 +356,27 @@ func TestConfigured(t *testing.T) {
 		t.Errorf("got %v, %v", same, err)
 	}
 }
+
+// The certificate is chosen by the name that the client asks for.
+func TestServerName(t *testing.T) {
+	d := development(t)
+	box, err := d.Authority.IssueComponent(t.TempDir(), "router", "box", []string{"box.example"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := clientFor(t, listen.Files{CA: d.Files().CA})
+	one := serverFor(t, d.Files(), listen.ServerOptions{})
+	both := serverFor(t, d.Files(), listen.ServerOptions{More: []listen.Files{box}})
+	if _, _, err := handshake(one, client("box.example")); err == nil {
+		t.Error("a name that no certificate has was accepted")
+	}
+	for _, name := range []string{"box.example", "localhost", "127.0.0.1"} {
+		if _, serverErr, clientErr := handshake(both, client(name)); serverErr != nil || clientErr != nil {
+			t.Errorf("%s: %v, %v", name, serverErr, clientErr)
+		}
+	}
+	missing := listen.Files{Certificate: "missing.crt", Key: "missing.key"}
+	if _, err := listen.ServerTLS(d.Files(), listen.ServerOptions{More: []listen.Files{missing}}); err == nil {
+		t.Error("a missing file was accepted")
+	}
+}

@@ -16,6 +16,10 @@ type ServerOptions struct {
 	MinVersion    string       // "1.2" (also "") or "1.3"
 	NextProtos    []string     // ALPN; nil = none
 	Logger        *slog.Logger // nil = discard
+	// More are certificates for clients that ask for one of their names (SNI,
+	// RFC 6066 section 3) that the one of Files does not have; where none has it,
+	// that of Files is shown.
+	More []Files
 }
 
 // ServerTLS returns the configuration of a TLS listener. The files are read now and
@@ -26,6 +30,12 @@ func ServerTLS(f Files, o ServerOptions) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	more := make([]*watched[*tls.Certificate], len(o.More))
+	for i, m := range o.More {
+		if more[i], err = newWatched(o.Logger, func() (*tls.Certificate, error) { return readPair(m) }, m.Certificate, m.Key); err != nil {
+			return nil, err
+		}
+	}
 	version, err := minVersion(o.MinVersion)
 	if err != nil {
 		return nil, err
@@ -33,8 +43,17 @@ func ServerTLS(f Files, o ServerOptions) (*tls.Config, error) {
 	config := &tls.Config{
 		MinVersion: version,
 		NextProtos: o.NextProtos,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return pair.get(), nil
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			first := pair.get()
+			if hello.ServerName == "" || len(more) == 0 || hello.SupportsCertificate(first) == nil {
+				return first, nil
+			}
+			for _, m := range more {
+				if c := m.get(); hello.SupportsCertificate(c) == nil {
+					return c, nil
+				}
+			}
+			return first, nil
 		},
 	}
 	if f.CA == "" {
