@@ -27,8 +27,8 @@ import (
 // Devices outlive their tenant too: while it is gone they can only be deleted,
 // and creating it again shows them again (contract: registry, section 6).
 type Store interface {
-	// CreateTenant adds a tenant. iot.ErrExists when the id is taken, when the
-	// alias is another tenant's, or when a trust anchor has the subject DN of
+	// CreateTenant adds a tenant. iot.ErrExists when the id is taken or another
+	// tenant's alias, when the alias is another tenant's alias or id, or when a trust anchor has the subject DN of
 	// another tenant's anchor, unless both tenants have the same non-empty
 	// TrustAnchorGroup. DNs are canonical and compared byte by byte.
 	CreateTenant(ctx context.Context, t TenantRecord) error
@@ -142,6 +142,7 @@ type Snapshot struct {
 
 	Credential *iot.Credential // as stored, secrets included
 	Owner      iot.DeviceID    // the device that Credential belongs to
+	Verified   []Verified      // what is kept beside secrets of Credential, expired or not
 
 	DeviceID  iot.DeviceID // the device asked about: Query.Device, else Owner
 	Device    *DeviceRecord
