@@ -16,7 +16,6 @@ import (
 
 // Defaults of [AdmissionOptions].
 const (
-	DefaultMaxAge             = time.Second
 	DefaultMaxEntries         = 100_000
 	DefaultAdmissionTimeout   = 10 * time.Second
 	DefaultMaxCalls           = 10_000
@@ -24,11 +23,14 @@ const (
 	DefaultFailuresPerAddress = 1000
 )
 
+// sweepEvery is how often answers that have ended are looked for.
+const sweepEvery = time.Minute
+
 // AdmissionOptions configure [NewAdmissions]. Zero values stand for the
 // defaults above.
 type AdmissionOptions struct {
 	Invoker    events.Invoker // required
-	MaxAge     time.Duration  // longest time an answer is used, whatever it says itself; < 0 = not beyond the call
+	MaxAge     time.Duration  // longest time an answer is used; 0 = as long as it says, < 0 = not beyond the call
 	MaxEntries int            // answers kept
 	Timeout    time.Duration  // for one invocation, waiting for its turn included
 	MaxCalls   int            // invocations under way or waiting for their turn
@@ -68,6 +70,7 @@ func (a Admission) Gateway() iot.DeviceID { return a.e.admitted.GatewayID }
 // change after it was made.
 type entry struct {
 	key      key
+	asked    int64 // when the question was put: Admissions.age
 	admitted *events.Admitted
 	defaults defaults
 	limits   ttlLimits
@@ -76,12 +79,16 @@ type entry struct {
 }
 
 // Admissions answers who may come in. It asks the admission function and keeps
-// the answers for a short while; several adapters of a process share one, and
+// the answers as long as they say, while it is a [NoticeHandler] that is told
+// what changes, else for [UnfollowedAge]; several adapters of a process share one, and
 // with it the limits of failed attempts. Safe for concurrent use.
 type Admissions struct {
 	o     AdmissionOptions
 	keys  *keyer
 	cache cache
+	made  time.Time
+
+	follow following
 
 	auth    *attempts[uint64]
 	address *attempts[netip.Addr]
@@ -100,7 +107,6 @@ func NewAdmissions(o AdmissionOptions) *Admissions {
 	if o.Invoker == nil {
 		panic("adapters: NewAdmissions without an Invoker")
 	}
-	orDefault(&o.MaxAge, DefaultMaxAge)
 	orDefault(&o.MaxEntries, DefaultMaxEntries)
 	orDefault(&o.Timeout, DefaultAdmissionTimeout)
 	orDefault(&o.MaxCalls, DefaultMaxCalls)
@@ -110,11 +116,12 @@ func NewAdmissions(o AdmissionOptions) *Admissions {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &Admissions{
-		o: o, keys: newKeyer(),
+		o: o, keys: newKeyer(), made: time.Now(),
 		auth:    newAttempts[uint64](o.FailuresPerAuthID, o.MaxEntries),
 		address: newAttempts[netip.Addr](o.FailuresPerAddress, o.MaxEntries),
 	}
-	a.cache.init(o.MaxEntries, min(max(o.MaxAge, time.Second), time.Minute))
+	a.follow.init()
+	a.cache.init(o.MaxEntries, sweepEvery, a.valid, &a.follow.index)
 	a.base, a.stop = context.WithCancel(context.Background())
 	return a
 }
@@ -153,7 +160,7 @@ func (a *Admissions) Admit(ctx context.Context, r *Request) (Admission, error) {
 	}
 	now, address := time.Now(), addressKey(r.Remote)
 	refused := a.refused(r, address, now)
-	if e := a.cache.get(k, now); e != nil && (refused == 0 || e.address == address) {
+	if e := a.cache.get(k); a.valid(e, now) && (refused == 0 || e.address == address) {
 		return Admission{r, e}, nil
 	}
 	if refused > 0 {
@@ -203,15 +210,19 @@ func (a *Admissions) start(ctx context.Context, k key, c *call, r *Request, addr
 	}
 	a.calls++
 	request := *r
+	asked, position := a.age(time.Now()), a.follow.recent.position()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.o.Timeout)
 	a.wg.Go(func() {
 		defer cancel()
 		defer context.AfterFunc(a.base, cancel)()
 		e, err := a.ask(ctx, &request, address)
 		if e != nil {
-			e.key = k
+			e.key, e.asked = k, asked
 		}
 		a.cache.finish(k, c, e, err)
+		if e != nil && a.follow.recent.concerned(e, position) {
+			a.cache.drop(e) // it may tell how things were before the change
+		}
 		a.mu.Lock()
 		a.calls--
 		a.mu.Unlock()
@@ -268,15 +279,25 @@ func admissionError(err error) error {
 
 func (a *Admissions) entry(admitted *events.Admitted, address netip.Addr) *entry {
 	now := time.Now()
-	e := &entry{
-		admitted: admitted,
-		address:  address,
-		defaults: mergeDefaults(admitted.TenantObject.Defaults, admitted.Registration.Defaults),
-		limits:   parseTTLLimits(admitted.TenantObject.ResourceLimits),
-		expires:  now.Add(min(admitted.MaxAge(), a.o.MaxAge)),
+	age := admitted.MaxAge()
+	if a.o.MaxAge != 0 {
+		age = min(age, a.o.MaxAge)
 	}
+	own := *admitted
+	own.TenantObject = *a.follow.index.shared(&admitted.TenantObject)
+	e := &entry{admitted: &own, address: address, expires: now.Add(age)}
 	if end := admitted.AssertionExpires; !end.IsZero() && end.Before(e.expires) {
 		e.expires = end
 	}
+	e.settle()
 	return e
 }
+
+// settle computes what follows from the answer.
+func (e *entry) settle() {
+	t := &e.admitted.TenantObject
+	e.defaults = mergeDefaults(t.Defaults, e.admitted.Registration.Defaults)
+	e.limits = parseTTLLimits(t.ResourceLimits)
+}
+
+func (e *entry) tenant() iot.TenantID { return e.admitted.TenantObject.ID }

@@ -12,6 +12,8 @@ const shards = 64
 // keeps no goroutine: a timer sweeps while there is something to sweep.
 type cache struct {
 	perShard int
+	valid    func(e *entry, now time.Time) bool
+	index    *index
 	interval time.Duration // between sweeps
 	shards   [shards]shard
 
@@ -33,9 +35,9 @@ type call struct {
 	err   error
 }
 
-func (c *cache) init(max int, interval time.Duration) {
+func (c *cache) init(max int, interval time.Duration, valid func(*entry, time.Time) bool, x *index) {
 	c.perShard = (max + shards - 1) / shards
-	c.interval = interval
+	c.interval, c.valid, c.index = interval, valid, x
 	for i := range c.shards {
 		c.shards[i].entries = make(map[key]*entry)
 		c.shards[i].calls = make(map[key]*call)
@@ -44,15 +46,26 @@ func (c *cache) init(max int, interval time.Duration) {
 
 func (c *cache) shard(k *key) *shard { return &c.shards[k[0]%shards] }
 
-func (c *cache) get(k key, now time.Time) *entry {
+// get returns the entry of k, valid or not.
+func (c *cache) get(k key) *entry {
 	s := c.shard(&k)
 	s.mu.Lock()
-	e := s.entries[k]
-	s.mu.Unlock()
-	if e == nil || !now.Before(e.expires) {
-		return nil
+	defer s.mu.Unlock()
+	return s.entries[k]
+}
+
+// put and remove keep the index in step. s.mu is held.
+func (c *cache) put(s *shard, e *entry) {
+	if old := s.entries[e.key]; old != nil {
+		c.index.remove(old)
 	}
-	return e
+	s.entries[e.key] = e
+	c.index.add(e)
+}
+
+func (c *cache) remove(s *shard, e *entry) {
+	delete(s.entries, e.key)
+	c.index.remove(e)
 }
 
 // join returns the answer, where it came since the caller looked, else the
@@ -61,7 +74,7 @@ func (c *cache) join(k key, now time.Time) (e *entry, under *call, first bool) {
 	s := c.shard(&k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e = s.entries[k]; e != nil && now.Before(e.expires) {
+	if e = s.entries[k]; c.valid(e, now) {
 		return e, nil, false
 	}
 	if under = s.calls[k]; under != nil {
@@ -80,8 +93,8 @@ func (c *cache) finish(k key, under *call, e *entry, err error) {
 	s.mu.Lock()
 	delete(s.calls, k)
 	if keep {
-		s.makeRoom(c.perShard, now)
-		s.entries[k] = e
+		c.makeRoom(s, now)
+		c.put(s, e)
 	}
 	s.mu.Unlock()
 	under.entry, under.err = e, err
@@ -91,33 +104,43 @@ func (c *cache) finish(k key, under *call, e *entry, err error) {
 	}
 }
 
-// drop forgets e, unless something newer took its place.
+// drop forgets e, and what replaced it, unless that was asked for later.
 func (c *cache) drop(e *entry) {
 	s := c.shard(&e.key)
 	s.mu.Lock()
-	if s.entries[e.key] == e {
-		delete(s.entries, e.key)
+	if now := s.entries[e.key]; now != nil && now.asked <= e.asked {
+		c.remove(s, now)
+	}
+	s.mu.Unlock()
+}
+
+// replace puts e in old's place, unless something newer took that.
+func (c *cache) replace(old, e *entry) {
+	s := c.shard(&old.key)
+	s.mu.Lock()
+	if s.entries[old.key] == old {
+		c.put(s, e)
 	}
 	s.mu.Unlock()
 }
 
 // makeRoom drops expired entries among a few, and at the bound also the one of
 // them that expires first.
-func (s *shard) makeRoom(max int, now time.Time) {
+func (c *cache) makeRoom(s *shard, now time.Time) {
 	var first *entry
 	seen := 0
-	for k, e := range s.entries {
+	for _, e := range s.entries {
 		if seen++; seen > probes {
 			break
 		}
-		if !now.Before(e.expires) {
-			delete(s.entries, k)
+		if !c.valid(e, now) {
+			c.remove(s, e)
 		} else if first == nil || e.expires.Before(first.expires) {
 			first = e
 		}
 	}
-	if first != nil && len(s.entries) >= max {
-		delete(s.entries, first.key)
+	if first != nil && len(s.entries) >= c.perShard {
+		c.remove(s, first)
 	}
 }
 
@@ -136,9 +159,9 @@ func (c *cache) sweep() {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		for k, e := range s.entries {
-			if !now.Before(e.expires) {
-				delete(s.entries, k)
+		for _, e := range s.entries {
+			if !c.valid(e, now) {
+				c.remove(s, e)
 			}
 		}
 		if left += len(s.entries); len(s.entries) == 0 {

@@ -11,3 +11,6 @@ func (a *Admissions) Watched() int {
 	defer a.address.mu.Unlock()
 	return len(a.auth.m) + len(a.address.m)
 }
+
+// Indexed counts the answers that notices find.
+func (a *Admissions) Indexed() int { return a.follow.index.len() }

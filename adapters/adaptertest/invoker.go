@@ -41,6 +41,8 @@ type Invoker struct {
 	tenantDefaults map[string]any
 	deviceDefaults map[string]any
 	limits         string
+	adapters       []events.TenantAdapter
+	lookups        int
 }
 
 var _ events.Invoker = (*Invoker)(nil)
@@ -83,9 +85,12 @@ func (i *Invoker) Defaults(tenant, device map[string]any, limits string) {
 
 // Invoke implements [events.Invoker].
 func (i *Invoker) Invoke(ctx context.Context, req events.Request) (events.Reply, error) {
+	if q, ok := req.(events.TenantGet); ok {
+		return i.tenant(q)
+	}
 	q, ok := req.(events.Admit)
 	if !ok {
-		return nil, fmt.Errorf("the fake serves %s only, got %s", events.TypeAdmit, req.EventType())
+		return nil, fmt.Errorf("the fake serves %s and %s only, got %s", events.TypeAdmit, events.TypeTenantGet, req.EventType())
 	}
 	i.mu.Lock()
 	i.calls = append(i.calls, q)
@@ -136,13 +141,43 @@ func (i *Invoker) admit(q events.Admit) (events.Reply, error) {
 	}
 	i.tokens++
 	return &events.Admitted{
-		TenantObject: events.TenantObject{ID: tenant, Enabled: true, Defaults: i.tenantDefaults, ResourceLimits: []byte(i.limits)},
+		TenantObject: i.object(tenant),
 		DeviceID:     device, GatewayID: gateway,
 		Registration:     events.Registration{DeviceID: device, Defaults: i.deviceDefaults},
 		Assertion:        fmt.Sprintf("token-%d", i.tokens),
 		AssertionExpires: time.Now().Add(24 * time.Hour),
 		CacheFor:         time.Hour,
 	}, nil
+}
+
+// object is the tenant as adapters see it. i.mu is held.
+func (i *Invoker) object(tenant iot.TenantID) events.TenantObject {
+	return events.TenantObject{ID: tenant, Enabled: true, Defaults: i.tenantDefaults, ResourceLimits: []byte(i.limits), Adapters: i.adapters}
+}
+
+// tenant answers for a tenant that exists.
+func (i *Invoker) tenant(q events.TenantGet) (events.Reply, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.lookups++
+	if i.fail != nil {
+		return nil, i.fail
+	}
+	return &events.TenantGot{TenantObject: i.object(q.ID), CacheFor: 180 * time.Second}, nil
+}
+
+// Lookups counts the tenants that were asked for by themselves.
+func (i *Invoker) Lookups() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.lookups
+}
+
+// Adapters sets the adapters of every tenant from now on.
+func (i *Invoker) Adapters(list ...events.TenantAdapter) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.adapters = list
 }
 
 var population = []iot.DeviceID{Device, Device2, OtherDevice, DisabledDevice, Gateway}

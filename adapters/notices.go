@@ -1,0 +1,239 @@
+package adapters
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-iot/sluice/events"
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// The types of notices (contract: messaging, section 14).
+const (
+	NoticeTenant         = "tenant-change-v1"
+	NoticeDevice         = "device-change-v1"
+	NoticeCredentials    = "credentials-change-v1"
+	NoticeDevicesDeleted = "all-devices-of-tenant-deleted-v1"
+)
+
+// NoticeAddresses are where a router sends notices.
+var NoticeAddresses = []string{"notification/registry-tenant", "notification/registry-device"}
+
+// Notice is a change of the registry. Its JSON is Hono's.
+type Notice struct {
+	Type    string       `json:"type"`
+	Change  string       `json:"change"` // CREATE, UPDATE or DELETE
+	Tenant  iot.TenantID `json:"tenant-id"`
+	Device  iot.DeviceID `json:"device-id"` // "" where it is about a tenant
+	Enabled bool         `json:"enabled"`
+}
+
+// ParseNotice reads the payload of a notification. Of a type that is not known
+// only the members are, which is no error.
+func ParseNotice(payload []byte) (n Notice, err error) {
+	if err = json.Unmarshal(payload, &n); err == nil && n.Tenant == "" {
+		err = iot.Errorf(iot.ErrInvalid, "notification without tenant-id")
+	}
+	return n, err
+}
+
+// NoticeHandler is told of changes of the registry by whoever hears of them.
+type NoticeHandler interface {
+	// Notice is called with each notice, maybe more than once. It does not wait.
+	Notice(n Notice)
+	// Following tells whether from now on every notice comes.
+	Following(yes bool)
+}
+
+// UnfollowedAge is how old an answer may be that no notice can end: while
+// notices do not come, and for those that were asked for before they came
+// (contract: events, section 4.1).
+const UnfollowedAge = 300 * time.Second
+
+// refreshTimeout bounds how long a changed tenant's old settings stay in use.
+const refreshTimeout = time.Second
+
+// maxRefreshes bounds how many tenants are asked for at once.
+const maxRefreshes = 16
+
+// never is later than any question: nothing is followed.
+const never = math.MaxInt64
+
+// following ends answers before their time.
+type following struct {
+	since  atomic.Int64 // nanoseconds of Admissions.age: later questions are followed
+	recent recent
+	index  index
+
+	mu         sync.Mutex
+	refreshing map[iot.TenantID]bool // true = once more
+	turns      chan struct{}
+}
+
+func (f *following) init() {
+	f.since.Store(never)
+	f.index.tenants = make(map[iot.TenantID]*tenantEntries)
+	f.refreshing = make(map[iot.TenantID]bool)
+	f.turns = make(chan struct{}, maxRefreshes)
+}
+
+// age is the time since a was made: monotonic, and small enough for an atomic.
+func (a *Admissions) age(now time.Time) int64 { return int64(now.Sub(a.made)) }
+
+// valid reports whether e may be used now.
+func (a *Admissions) valid(e *entry, now time.Time) bool {
+	if e == nil || !now.Before(e.expires) {
+		return false
+	}
+	return e.asked > a.follow.since.Load() || a.age(now) < e.asked+int64(UnfollowedAge)
+}
+
+// Following implements [NoticeHandler].
+func (a *Admissions) Following(yes bool) {
+	if !yes {
+		a.follow.since.Store(never)
+		return
+	}
+	a.follow.since.Store(a.age(time.Now()))
+}
+
+// Notice implements [NoticeHandler]: what it concerns is asked for anew. A
+// tenant that was changed and is still enabled is looked up once for all its devices.
+func (a *Admissions) Notice(n Notice) {
+	f := &a.follow
+	f.recent.add(n.Tenant, n.Device) // before the look, so that answers under way are caught either here or there
+	switch {
+	case n.Type == NoticeTenant && n.Enabled:
+		if f.index.has(n.Tenant) {
+			a.refresh(n.Tenant)
+		}
+	case n.Device == "":
+		a.dropAll(f.index.ofTenant(n.Tenant))
+	default:
+		a.dropAll(f.index.ofDevice(n.Tenant, n.Device))
+	}
+}
+
+func (a *Admissions) dropAll(entries []*entry) {
+	for _, e := range entries {
+		a.cache.drop(e)
+	}
+}
+
+// refresh asks for a tenant and gives its entries the new settings; one
+// question at a time for each tenant.
+func (a *Admissions) refresh(tenant iot.TenantID) {
+	f := &a.follow
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, under := f.refreshing[tenant]; under {
+		f.refreshing[tenant] = true
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return
+	}
+	f.refreshing[tenant] = false
+	a.wg.Go(func() { a.runRefresh(tenant) })
+}
+
+func (a *Admissions) runRefresh(tenant iot.TenantID) {
+	f := &a.follow
+	for again := true; again; {
+		if a.refreshOnce(tenant) != nil {
+			a.dropAll(f.index.ofTenant(tenant))
+		}
+		f.mu.Lock()
+		if again = f.refreshing[tenant]; again {
+			f.refreshing[tenant] = false
+		} else {
+			delete(f.refreshing, tenant)
+		}
+		f.mu.Unlock()
+	}
+}
+
+func (a *Admissions) refreshOnce(tenant iot.TenantID) error {
+	ctx, cancel := context.WithTimeout(a.base, refreshTimeout)
+	defer cancel()
+	select {
+	case a.follow.turns <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-a.follow.turns }()
+	got, err := events.Call(ctx, a.o.Invoker, events.TenantGet{ID: tenant})
+	switch {
+	case err != nil:
+		return err
+	case got == nil || got.ID != tenant || !got.Enabled:
+		return iot.Errorf(iot.ErrForbidden, "tenant is disabled or not registered")
+	}
+	for _, e := range a.follow.index.ofTenant(tenant) {
+		if !reflect.DeepEqual(e.admitted.TenantObject.Adapters, got.Adapters) {
+			a.cache.drop(e) // whether its adapter may serve it is the function's to say
+			continue
+		}
+		a.cache.replace(e, e.withTenant(&got.TenantObject))
+	}
+	return nil
+}
+
+// withTenant is e with other settings of its tenant.
+func (e *entry) withTenant(t *events.TenantObject) *entry {
+	n, admitted := *e, *e.admitted
+	admitted.TenantObject = *t
+	n.admitted = &admitted
+	n.settle()
+	return &n
+}
+
+// recent remembers the latest notices, for answers that were under way when
+// they came.
+type recent struct {
+	mu  sync.Mutex
+	n   uint64 // notices so far
+	log [1024]struct {
+		tenant iot.TenantID
+		device iot.DeviceID
+	}
+}
+
+func (r *recent) add(tenant iot.TenantID, device iot.DeviceID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := &r.log[r.n%uint64(len(r.log))]
+	at.tenant, at.device = tenant, device
+	r.n++
+}
+
+func (r *recent) position() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.n
+}
+
+// concerned reports whether a notice since the given position concerns e; when
+// that is too long ago to tell, it says yes.
+func (r *recent) concerned(e *entry, since uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	size := uint64(len(r.log))
+	if r.n-since > size {
+		return true
+	}
+	for ; since < r.n; since++ {
+		at := &r.log[since%size]
+		if at.tenant == e.tenant() && (at.device == "" || at.device == e.admitted.DeviceID || at.device == e.admitted.GatewayID) {
+			return true
+		}
+	}
+	return false
+}
