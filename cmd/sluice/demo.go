@@ -164,7 +164,7 @@ func (i *installation) openDemo(ctx context.Context) error {
 }
 
 func (i *installation) demoDevice(ctx context.Context, password string) error {
-	r := i.identity.registry
+	r := i.identity.Registry
 	if _, _, err := r.CreateTenant(ctx, demoTenant, iot.Tenant{}); err != nil && !errors.Is(err, iot.ErrExists) {
 		return err
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/auth"
 	"github.com/sluice-iot/sluice/internal/config"
-	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/listen"
 	"github.com/sluice-iot/sluice/internal/observe"
 	"github.com/sluice-iot/sluice/router"
@@ -27,8 +26,6 @@ const tokenAge = 300 * time.Second
 
 // tlsFor gives the client configuration for a connection to the named host.
 type tlsFor = func(serverName string) *tls.Config
-
-func isNotFound(err error) bool { return errors.Is(err, iot.ErrNotFound) }
 
 // openRouter makes the router; it accepts nobody yet.
 func (i *installation) openRouter(_, work context.Context) error {

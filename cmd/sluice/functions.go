@@ -9,26 +9,16 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/sluice-iot/sluice/cmd/internal/identity"
 	"github.com/sluice-iot/sluice/events"
 	invokehttp "github.com/sluice-iot/sluice/events/invoke/http"
 	"github.com/sluice-iot/sluice/events/invoke/inproc"
-	"github.com/sluice-iot/sluice/functions"
 	"github.com/sluice-iot/sluice/functions/host/knative"
 	"github.com/sluice-iot/sluice/functions/management"
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/auth"
 	"github.com/sluice-iot/sluice/internal/config"
-	"github.com/sluice-iot/sluice/internal/registry"
-	"github.com/sluice-iot/sluice/internal/registry/sqlitestore"
 )
-
-// identity is the identity functions and what they stand on.
-type identity struct {
-	store     *sqlitestore.Store
-	registry  *registry.Service
-	signer    *assertion.Signer
-	functions []events.Function
-}
 
 // openFunctions makes the identity functions, or the way to where they are.
 func (i *installation) openFunctions(ctx, _ context.Context) (err error) {
@@ -37,7 +27,7 @@ func (i *installation) openFunctions(ctx, _ context.Context) (err error) {
 		if err := i.openIdentity(ctx); err != nil {
 			return err
 		}
-		i.invoker, err = inproc.New(i.log, i.identity.functions...)
+		i.invoker, err = inproc.New(i.log, i.identity.Functions()...)
 		return err
 	case url == "" && i.parts.http:
 		return fmt.Errorf("functions.identity is not set: an adapter needs the URL of the identity functions")
@@ -75,48 +65,22 @@ func (i *installation) instance() string {
 }
 
 func (i *installation) openIdentity(ctx context.Context) (err error) {
-	if i.cfg.Registry.Store != "sqlite" {
-		return fmt.Errorf("registry.store %q is not served by this program; expected sqlite", i.cfg.Registry.Store)
-	}
-	d := &identity{}
-	if d.store, err = sqlitestore.Open(ctx, i.data.File("registry.db"), sqlitestore.Options{}); err != nil {
+	if i.identity, err = identity.Open(ctx, i.cfg, i.data, i.log, identity.Deps{}); err != nil {
 		return err
 	}
 	i.closers = append(i.closers, func() {
-		if err := d.store.Close(); err != nil {
+		if err := i.identity.Close(); err != nil {
 			i.log.Error("close the registry", "err", err)
 		}
 	})
-	m := &i.cfg.Management
-	passwords := registry.NewPasswords(m.MaxBcryptCostFactor, 0)
-	if d.registry, err = registry.New(d.store, registry.Options{
-		TenantIDPattern: m.TenantIDPattern, DeviceIDPattern: m.DeviceIDPattern,
-		MaxBcryptCost: m.MaxBcryptCostFactor, HashFunctions: m.HashAlgorithmsAllowList, Passwords: passwords,
-	}); err != nil {
-		return err
-	}
-	kek, err := assertion.FileKEK(i.data.File("keys", "kek"))
-	if err != nil {
-		return err
-	}
-	if d.signer, err = assertion.NewSigner(assertion.SignerConfig{Store: d.store, KEK: kek, Issuer: "//" + i.cfg.Name}); err != nil {
-		return err
-	}
-	if d.functions, err = functions.Identity(functions.Deps{Registry: d.registry, Passwords: passwords, Signer: d.signer}); err != nil {
-		return err
-	}
-	i.identity = d
-	i.health.Readiness("registry", func(ctx context.Context) (bool, map[string]any) {
-		_, err := d.registry.Read(ctx, registry.Query{Tenant: registry.TenantKey{ID: "readiness"}})
-		return err == nil || isNotFound(err), nil
-	})
+	i.health.Readiness("registry", i.identity.Readiness)
 	return nil
 }
 
 // keySource is where a router gets the keys that verify assertions.
 func (i *installation) keySource() assertion.KeySource {
 	if i.identity != nil {
-		return i.identity.signer.KeySource()
+		return i.identity.KeySource()
 	}
 	return func(ctx context.Context) (assertion.KeySet, time.Duration, error) {
 		set, err := events.Call(ctx, i.invoker, events.AssertionKeys{})
@@ -133,7 +97,7 @@ func (i *installation) serveFunctions(work context.Context) error {
 		return nil
 	}
 	m := &i.cfg.Management
-	api := management.New(i.identity.registry, management.Directory(i.directory), management.Options{
+	api := management.New(i.identity.Registry, management.Directory(i.directory), management.Options{
 		MaxBody: int64(m.MaxPayloadSize), Origin: m.CORSAllowedOrigin, Realm: m.Realm, Log: i.log})
 	for _, s := range i.sockets[config.RoleManagement] {
 		if err := i.serveHTTP(work, s, &http.Server{Handler: api, IdleTimeout: m.IdleTimeout}); err != nil {
@@ -141,7 +105,7 @@ func (i *installation) serveFunctions(work context.Context) error {
 		}
 	}
 	for _, s := range i.sockets[config.RoleFunction] {
-		host, err := knative.New(knative.Config{Name: i.cfg.Name, Functions: i.identity.functions,
+		host, err := knative.New(knative.Config{Name: i.cfg.Name, Functions: i.identity.Functions(),
 			Caller: knative.CertificateCaller, Log: i.log, QuietPeriod: 100 * time.Millisecond})
 		if err != nil {
 			return err
@@ -156,7 +120,7 @@ func (i *installation) serveFunctions(work context.Context) error {
 
 // serveKeys answers with the public keys, for Hono's components.
 func (i *installation) serveKeys(w http.ResponseWriter, r *http.Request) {
-	set, age, err := i.identity.signer.KeySource()(r.Context())
+	set, age, err := i.identity.KeySource()(r.Context())
 	if err != nil {
 		http.Error(w, "keys are not available", http.StatusServiceUnavailable)
 		return

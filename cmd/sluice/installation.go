@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/adapters/downstream"
 	adapterhttp "github.com/sluice-iot/sluice/adapters/http"
+	"github.com/sluice-iot/sluice/cmd/internal/identity"
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/auth"
@@ -48,7 +49,7 @@ type installation struct {
 	health    *observe.Health
 	metrics   *prometheus.Registry
 
-	identity   *identity // nil = in another process
+	identity   *identity.Identity // nil = in another process
 	invoker    events.Invoker
 	verifier   *assertion.Verifier
 	router     *router.Router

@@ -1,0 +1,32 @@
+package identity
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/sluice-iot/sluice/internal/assertion"
+	"github.com/sluice-iot/sluice/internal/config"
+)
+
+// KEKVariable names the environment variable that may hold the key-encryption
+// key: 32 bytes in standard Base64 with padding. Without it the key is the file
+// keys/kek of the data folder, made at the first start. Every process that
+// shares a store needs the same key.
+const KEKVariable = "SLUICE_KEK"
+
+// NeedsData reports whether cfg and the environment leave something to be kept
+// in a data folder.
+func NeedsData(cfg *config.Config) bool {
+	return cfg.Registry.Store == "sqlite" || os.Getenv(KEKVariable) == ""
+}
+
+func openKEK(data *config.DataFolder) (assertion.KEK, error) {
+	if text := os.Getenv(KEKVariable); text != "" {
+		kek, err := assertion.ParseKEK(text)
+		if err != nil {
+			return nil, fmt.Errorf("environment variable %s: %w", KEKVariable, err)
+		}
+		return kek, nil
+	}
+	return assertion.FileKEK(data.File("keys", "kek"))
+}

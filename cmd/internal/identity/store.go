@@ -1,0 +1,47 @@
+package identity
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/sluice-iot/sluice/internal/assertion"
+	"github.com/sluice-iot/sluice/internal/config"
+	"github.com/sluice-iot/sluice/internal/registry"
+	"github.com/sluice-iot/sluice/internal/registry/sqlitestore"
+)
+
+// Store is what a database of ours does for identity.
+type Store interface {
+	registry.Store
+	registry.Feed
+	assertion.KeyStore
+	Close() error
+}
+
+// openers are the stores that this program links, by their name in the
+// configuration.
+var openers = map[string]func(context.Context, *config.Config, *config.DataFolder) (Store, error){
+	"sqlite": func(ctx context.Context, _ *config.Config, data *config.DataFolder) (Store, error) {
+		return opened(sqlitestore.Open(ctx, data.File("registry.db"), sqlitestore.Options{}))
+	},
+}
+
+// opened keeps a nil pointer from becoming a store.
+func opened[S Store](s S, err error) (Store, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func openStore(ctx context.Context, cfg *config.Config, data *config.DataFolder) (Store, error) {
+	open, ok := openers[cfg.Registry.Store]
+	if !ok {
+		return nil, fmt.Errorf("registry.store %q is not served by this program; expected one of %s",
+			cfg.Registry.Store, strings.Join(slices.Sorted(maps.Keys(openers)), ", "))
+	}
+	return open(ctx, cfg, data)
+}
