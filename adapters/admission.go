@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-iot/sluice/events"
+	"github.com/sluice-iot/sluice/internal/attempts"
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
@@ -90,8 +91,8 @@ type Admissions struct {
 
 	follow following
 
-	auth    *attempts[uint64]
-	address *attempts[netip.Addr]
+	auth    *attempts.Limit[uint64]
+	address *attempts.Limit[netip.Addr]
 
 	stop context.CancelFunc
 	base context.Context // ends with Close
@@ -117,8 +118,8 @@ func NewAdmissions(o AdmissionOptions) *Admissions {
 	}
 	a := &Admissions{
 		o: o, keys: newKeyer(), made: time.Now(),
-		auth:    newAttempts[uint64](o.FailuresPerAuthID, o.MaxEntries),
-		address: newAttempts[netip.Addr](o.FailuresPerAddress, o.MaxEntries),
+		auth:    attempts.New[uint64](o.FailuresPerAuthID, o.MaxEntries),
+		address: attempts.New[netip.Addr](o.FailuresPerAddress, o.MaxEntries),
 	}
 	a.follow.init()
 	a.cache.init(o.MaxEntries, sweepEvery, a.valid, &a.follow.index)
@@ -158,13 +159,13 @@ func (a *Admissions) Admit(ctx context.Context, r *Request) (Admission, error) {
 	if err != nil {
 		return Admission{}, err
 	}
-	now, address := time.Now(), addressKey(r.Remote)
+	now, address := time.Now(), attempts.Address(r.Remote)
 	refused := a.refused(r, address, now)
 	if e := a.cache.get(k); a.valid(e, now) && (refused == 0 || e.address == address) {
 		return Admission{r, e}, nil
 	}
 	if refused > 0 {
-		return Admission{}, tooManyAttempts(refused)
+		return Admission{}, attempts.TooMany(refused)
 	}
 	e, c, first := a.cache.join(k, now)
 	if e != nil {
@@ -192,9 +193,9 @@ func (a *Admissions) renew(ctx context.Context, old Admission) (Admission, error
 
 // refused says for how long r's auth-id or address is shut out.
 func (a *Admissions) refused(r *Request, address netip.Addr, now time.Time) time.Duration {
-	d := a.address.blocked(address, now)
-	if a.auth.full.Load() > 0 {
-		d = max(d, a.auth.blocked(authKey(r), now))
+	d := a.address.Blocked(address, now)
+	if a.auth.Full() {
+		d = max(d, a.auth.Blocked(authKey(r), now))
 	}
 	return d
 }
@@ -233,17 +234,17 @@ func (a *Admissions) start(ctx context.Context, k key, c *call, r *Request, addr
 // its few places may wait for the address's many, never the other way round.
 func (a *Admissions) ask(ctx context.Context, r *Request, address netip.Addr) (*entry, error) {
 	id := authKey(r)
-	if err := a.auth.begin(ctx, id); err != nil {
+	if err := a.auth.Begin(ctx, id); err != nil {
 		return nil, admissionError(err)
 	}
-	if err := a.address.begin(ctx, address); err != nil {
-		a.auth.end(id, false)
+	if err := a.address.Begin(ctx, address); err != nil {
+		a.auth.End(id, false)
 		return nil, admissionError(err)
 	}
 	admitted, err := a.invoke(ctx, r)
 	failed := errors.Is(err, iot.ErrUnauthenticated)
-	a.address.end(address, failed)
-	a.auth.end(id, failed)
+	a.address.End(address, failed)
+	a.auth.End(id, failed)
 	if err != nil {
 		return nil, admissionError(err)
 	}

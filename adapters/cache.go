@@ -124,6 +124,10 @@ func (c *cache) replace(old, e *entry) {
 	s.mu.Unlock()
 }
 
+// probes is how many entries an insertion looks at, in the map's random order,
+// to find some that may go: enough to keep what has expired in the minority.
+const probes = 4
+
 // makeRoom drops expired entries among a few, and at the bound also the one of
 // them that expires first.
 func (c *cache) makeRoom(s *shard, now time.Time) {

@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/sluice-iot/sluice/internal/attempts"
 )
 
 // DefaultConnsPerAddress is how many connections one remote address may have
@@ -31,7 +33,7 @@ func (l *ConnLimit) Acquire(a netip.Addr) bool {
 	if l.max < 0 {
 		return true
 	}
-	a = addressKey(a)
+	a = attempts.Address(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open[a] >= l.max {
@@ -46,7 +48,7 @@ func (l *ConnLimit) Release(a netip.Addr) {
 	if l.max < 0 {
 		return
 	}
-	a = addressKey(a)
+	a = attempts.Address(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open[a]--; l.open[a] <= 0 {

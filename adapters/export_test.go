@@ -4,13 +4,7 @@ package adapters
 func (a *Admissions) Cached() int { return a.cache.len() }
 
 // Watched counts the auth-ids and addresses that failed attempts are counted for.
-func (a *Admissions) Watched() int {
-	a.auth.mu.Lock()
-	defer a.auth.mu.Unlock()
-	a.address.mu.Lock()
-	defer a.address.mu.Unlock()
-	return len(a.auth.m) + len(a.address.m)
-}
+func (a *Admissions) Watched() int { return a.auth.Len() + a.address.Len() }
 
 // Indexed counts the answers that notices find.
 func (a *Admissions) Indexed() int { return a.follow.index.len() }

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"hash"
 	"hash/maphash"
-	"net/netip"
 	"sync"
 
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -96,15 +95,4 @@ func authKey(r *Request) uint64 {
 		h.WriteByte(0)
 	}
 	return h.Sum64() | 1
-}
-
-// addressKey is what counts as one remote address: an IPv4 address, or the
-// first 64 bits of an IPv6 address, because a client owns all of its network.
-func addressKey(a netip.Addr) netip.Addr {
-	a = a.Unmap().WithZone("")
-	if !a.Is6() {
-		return a
-	}
-	p, _ := a.Prefix(64) // 64 bits fit any IPv6 address
-	return p.Addr()
 }

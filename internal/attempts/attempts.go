@@ -1,4 +1,4 @@
-package adapters
+package attempts
 
 import (
 	"context"
@@ -9,14 +9,15 @@ import (
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
-// attemptWindow is the time in which failed attempts add up, counted from the
+// Window is the time in which failed attempts add up, counted from the
 // first one.
-const attemptWindow = time.Minute
+const Window = time.Minute
 
-// attempts bounds failed attempts per K. Attempts under way count as failed
+// Limit bounds failed attempts per K. Attempts under way count as failed
 // until they end, so that a burst cannot pass the limit together; the ones that
-// find no room because of that wait, because they may all be good.
-type attempts[K comparable] struct {
+// find no room because of that wait, because they may all be good. Safe for
+// concurrent use.
+type Limit[K comparable] struct {
 	limit int // failures in a window; < 0 = no limit
 	max   int // entries
 	full  atomic.Int64
@@ -32,13 +33,15 @@ type attempt struct {
 	ended   chan struct{} // closed when a running one ends; nil while nobody waits
 }
 
-func newAttempts[K comparable](limit, max int) *attempts[K] {
-	return &attempts[K]{limit: limit, max: max, m: make(map[K]*attempt)}
+// New returns a Limit of that many failures in a [Window] (< 0 = no limit) for
+// each K, of which it remembers at most max.
+func New[K comparable](limit, max int) *Limit[K] {
+	return &Limit[K]{limit: limit, max: max, m: make(map[K]*attempt)}
 }
 
-// blocked says how long k is refused: 0 = not at all. It costs one atomic load
+// Blocked says how long k is refused: 0 = not at all. It costs one atomic load
 // while nobody is at the limit.
-func (t *attempts[K]) blocked(k K, now time.Time) time.Duration {
+func (t *Limit[K]) Blocked(k K, now time.Time) time.Duration {
 	var none K
 	if t.full.Load() == 0 || k == none {
 		return 0
@@ -56,10 +59,20 @@ func (t *attempts[K]) blocked(k K, now time.Time) time.Duration {
 	return a.until.Sub(now)
 }
 
-// begin takes room for one attempt, which end gives back. It waits while
+// Full reports whether any K is at the limit.
+func (t *Limit[K]) Full() bool { return t.full.Load() > 0 }
+
+// Len counts the K that are remembered.
+func (t *Limit[K]) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.m)
+}
+
+// Begin takes room for one attempt, which [Limit.End] gives back. It waits while
 // others under way could use up the limit, and refuses with ErrQuota once
 // failures have. The zero K is not limited.
-func (t *attempts[K]) begin(ctx context.Context, k K) error {
+func (t *Limit[K]) Begin(ctx context.Context, k K) error {
 	var none K
 	if t.limit < 0 || k == none {
 		return nil
@@ -77,7 +90,7 @@ func (t *attempts[K]) begin(ctx context.Context, k K) error {
 	}
 }
 
-func (t *attempts[K]) try(k K, now time.Time) (wait <-chan struct{}, err error) {
+func (t *Limit[K]) try(k K, now time.Time) (wait <-chan struct{}, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := t.m[k]
@@ -89,7 +102,7 @@ func (t *attempts[K]) try(k K, now time.Time) (wait <-chan struct{}, err error) 
 	t.expire(a, now)
 	switch {
 	case a.failed >= t.limit:
-		return nil, tooManyAttempts(a.until.Sub(now))
+		return nil, TooMany(a.until.Sub(now))
 	case a.failed+a.running < t.limit:
 		a.running++
 		return nil, nil
@@ -100,8 +113,8 @@ func (t *attempts[K]) try(k K, now time.Time) (wait <-chan struct{}, err error) 
 	return a.ended, nil
 }
 
-// end reports how an attempt that begin let through went.
-func (t *attempts[K]) end(k K, failed bool) {
+// End reports how an attempt that [Limit.Begin] let through went.
+func (t *Limit[K]) End(k K, failed bool) {
 	var none K
 	if t.limit < 0 || k == none {
 		return
@@ -114,7 +127,7 @@ func (t *attempts[K]) end(k K, failed bool) {
 	a.running--
 	if failed {
 		if a.failed == 0 {
-			a.until = now.Add(attemptWindow)
+			a.until = now.Add(Window)
 		}
 		if a.failed++; a.failed == t.limit {
 			t.full.Add(1)
@@ -129,7 +142,7 @@ func (t *attempts[K]) end(k K, failed bool) {
 	}
 }
 
-func (t *attempts[K]) expire(a *attempt, now time.Time) {
+func (t *Limit[K]) expire(a *attempt, now time.Time) {
 	if a.failed == 0 || now.Before(a.until) {
 		return
 	}
@@ -145,7 +158,7 @@ const probes = 4
 
 // makeRoom drops expired entries among a few, and at the bound also the one of
 // them with the fewest failures.
-func (t *attempts[K]) makeRoom(now time.Time) {
+func (t *Limit[K]) makeRoom(now time.Time) {
 	var victim K
 	found, fewest, seen := false, 0, 0
 	for k, a := range t.m {
@@ -171,6 +184,7 @@ func (t *attempts[K]) makeRoom(now time.Time) {
 	}
 }
 
-func tooManyAttempts(retryAfter time.Duration) error {
+// TooMany is the error of who is refused for that long, of a second at least.
+func TooMany(retryAfter time.Duration) error {
 	return &iot.Error{Sentinel: iot.ErrQuota, Text: "too many failed attempts", RetryAfter: max(retryAfter, time.Second)}
 }
