@@ -19,6 +19,8 @@ type conn struct {
 	names   uint64        // guarded by pc: makes link names unique
 	wasUp   atomic.Bool
 	onUp    func()
+
+	noticesUp int // guarded by pc: links by which notices come
 }
 
 // attach asks for a link to t's address. It returns nil when the connection is
@@ -73,8 +75,11 @@ func (c *conn) Handle(b *peer.Batch, pc *peer.Conn, events []peer.Event) {
 				d.finish(errLost, true)
 			}
 		case peer.EventDetach:
-			if lk, ok := ev.Link.Data.(*link); ok {
+			switch lk := ev.Link.Data.(type) {
+			case *link:
 				lk.t.detached(lk, ev.Error, b)
+			case *noticeLink:
+				c.noticesDetached(lk, ev)
 			}
 		case peer.EventWritable:
 			c.s.pumpWaiting(b)
@@ -88,6 +93,14 @@ func (c *conn) Handle(b *peer.Batch, pc *peer.Conn, events []peer.Event) {
 
 func (c *conn) handleRare(b *peer.Batch, ev *peer.Event) {
 	switch ev.Kind {
+	case peer.EventDelivery:
+		if _, ok := ev.Link.Data.(*noticeLink); ok {
+			c.notice(b, ev)
+		}
+	case peer.EventAttached:
+		if n, ok := ev.Link.Data.(*noticeLink); ok {
+			c.noticesAttached(n, ev)
+		}
 	case peer.EventOpen:
 		c.pc.Lock()
 		c.session = c.pc.Engine().Begin()
@@ -101,6 +114,7 @@ func (c *conn) handleRare(b *peer.Batch, ev *peer.Event) {
 			c.wasUp.Store(true)
 			c.onUp()
 			c.s.up(c, b)
+			c.follow(b)
 		}
 	case peer.EventClose:
 		c.s.down(c)
@@ -128,7 +142,8 @@ func (c *conn) outcome(b *peer.Batch, ev *peer.Event) {
 	}
 }
 
-// refuse declines a link that the router attaches: nothing is received here.
+// refuse declines a link that the router attaches: those to receive by are
+// attached from here.
 func (c *conn) refuse(b *peer.Batch, l *peer.Link) {
 	c.pc.Lock()
 	defer c.pc.Unlock()

@@ -34,6 +34,7 @@ type scripted struct {
 	detached int
 	got      []*received
 	states   []senderState
+	outcomes []amqp.Descriptor // of what this router sent
 	infos    []*peer.PeerInfo
 }
 
@@ -147,11 +148,20 @@ func (r *scripted) handle(ev *peer.Event) {
 			ev.Link.Refuse(r.refuse)
 			return
 		}
+		if ev.Link.Role() == amqp.RoleSender { // the adapter wants to receive
+			address := ev.Attach.Source.Address
+			ev.Link.Data = address
+			r.links[address] = append(r.links[address], ev.Link)
+			ev.Link.Accept(peer.Attachment{})
+			return
+		}
 		r.attached++
 		address := ev.Attach.Target.Address
 		ev.Link.Data = address
 		r.links[address] = append(r.links[address], ev.Link)
 		ev.Link.Accept(peer.Attachment{Credit: r.credit})
+	case peer.EventOutcome:
+		r.outcomes = append(r.outcomes, ev.State.StateKind())
 	case peer.EventDetach:
 		r.detached++
 		address, _ := ev.Link.Data.(string)

@@ -37,8 +37,10 @@ type Options struct {
 	MaxWaiting  int           // messages that may wait for credit at once; 0 = 1000
 	LinkIdle    time.Duration // links unused for so long are detached; 0 = 5 min
 	Logger      *slog.Logger  // nil = silent
-	OnPanic     func(v any, stack []byte)
-	Resolve     Resolver // nil = the system's
+	// Notices is told of changes of the registry; nil = nobody is.
+	Notices adapters.NoticeHandler
+	OnPanic func(v any, stack []byte)
+	Resolve Resolver // nil = the system's
 }
 
 // Set is a set of routers. Safe for concurrent use.
@@ -50,9 +52,10 @@ type Set struct {
 
 	ready atomic.Pointer[view]
 
-	mu     sync.Mutex // guards what follows and changes of ready
-	conns  map[*conn]struct{}
-	closed bool
+	mu       sync.Mutex // guards what follows and changes of ready
+	conns    map[*conn]struct{}
+	closed   bool
+	followed int // connections by which all notices come
 
 	targetMu sync.RWMutex
 	targets  map[key]*target
