@@ -1,9 +1,8 @@
 // Package knative hosts functions behind HTTP, as Knative and every other
-// platform that starts containers expects it: POST / takes a CloudEvent in
-// binary, structured or batched form and answers with the reply's (contract:
-// events, sections 3 and 5). It checks who calls, bounds what it reads and
-// drains before it stops; what a call means is the function's.
+// platform that starts containers expects it: the endpoint of package host, the
+// platform's probes, and an orderly stop in which the host first stops being
+// ready, answers what still comes, and then ends.
 //
 //	h, err := knative.New(knative.Config{Name: "sluice.local", Functions: list, Caller: knative.CertificateCaller, Log: log})
-//	err = knative.Serve(ctx, listener, h) // listener speaks TLS and asks for client certificates
+//	err = knative.Serve(knative.Signals(), listener, h) // listener speaks TLS and asks for client certificates
 package knative

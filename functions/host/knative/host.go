@@ -2,102 +2,95 @@ package knative
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
-	"strconv"
 	"time"
 
 	"knative.dev/pkg/network/handlers"
 
 	"github.com/sluice-iot/sluice/events"
-	cehttp "github.com/sluice-iot/sluice/events/http"
-	"github.com/sluice-iot/sluice/internal/iot"
+	"github.com/sluice-iot/sluice/functions/host"
 	"github.com/sluice-iot/sluice/internal/status"
 )
 
-// Limits where [Config] names none.
 const (
-	DefaultMaxBody     = 1 << 20 // bytes
-	DefaultMaxBatch    = 100     // CloudEvents
-	DefaultMaxInFlight = 256     // requests
+	// DefaultQuietPeriod is how long no request must come before draining ends.
 	DefaultQuietPeriod = time.Second
+	// maxDrain bounds draining where requests never cease.
+	maxDrain = 30 * time.Second
 )
 
-// Config says what is hosted. Name, Functions and Caller are required.
-type Config struct {
-	Name      string // of the installation
-	Functions []events.Function
-	Caller    CallerFunc
-	Log       *slog.Logger // default: discard
+// The words of package host, under the names that this host's users know.
+type (
+	Kind       = host.Kind
+	Caller     = host.Caller
+	CallerFunc = host.CallerFunc
+)
 
+// The kinds of callers; see package host.
+const (
+	Adapter  = host.Adapter
+	Router   = host.Router
+	Function = host.Function
+	Operator = host.Operator
+)
+
+// CertificateCaller is [host.CertificateCaller].
+func CertificateCaller(r *http.Request) (Caller, error) { return host.CertificateCaller(r) }
+
+// Config says what is hosted. Name, Functions and Caller are required. The
+// members up to Management are those of [host.Config].
+type Config struct {
+	Name        string
+	Functions   []events.Function
+	Caller      CallerFunc
+	Log         *slog.Logger
 	MaxBody     int64
 	MaxBatch    int
-	MaxInFlight int                         // further requests are told to come again
+	MaxInFlight int
+	Management  http.Handler
+
 	Ready       func(context.Context) error // asked by /readyz; nil = ready once started
 	QuietPeriod time.Duration               // draining ends after so long without a request; below 0 = at once
 }
 
 // Host is the handler of one function host. Safe for concurrent use.
 type Host struct {
-	cfg        Config
-	dispatcher *events.Dispatcher
-	keys       *events.Function
-	drainer    *handlers.Drainer
-	slots      chan struct{}
+	log     *slog.Logger
+	quiet   time.Duration
+	isReady func(context.Context) error
+	drainer *handlers.Drainer
 }
 
 // New checks cfg and returns the handler; it listens nowhere.
 func New(cfg Config) (*Host, error) {
-	if cfg.Name == "" || cfg.Caller == nil {
-		return nil, errors.New("function host: name and caller check are required")
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.MaxBody <= 0 {
-		cfg.MaxBody = DefaultMaxBody
-	}
-	if cfg.MaxBatch <= 0 {
-		cfg.MaxBatch = DefaultMaxBatch
-	}
-	if cfg.MaxInFlight <= 0 {
-		cfg.MaxInFlight = DefaultMaxInFlight
 	}
 	if cfg.QuietPeriod == 0 {
 		cfg.QuietPeriod = DefaultQuietPeriod
 	}
-	d, err := events.NewDispatcher(cfg.Name, cfg.Log, cfg.Functions...)
+	e, err := host.New(host.Config{
+		Name: cfg.Name, Functions: cfg.Functions, Caller: cfg.Caller, Log: cfg.Log,
+		MaxBody: cfg.MaxBody, MaxBatch: cfg.MaxBatch, MaxInFlight: cfg.MaxInFlight, Management: cfg.Management,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("function host: %w", err)
+		return nil, err
 	}
-	h := &Host{cfg: cfg, dispatcher: d, slots: make(chan struct{}, cfg.MaxInFlight)}
-	for i := range cfg.Functions {
-		if cfg.Functions[i].Type() == events.TypeAssertionKeys {
-			h.keys = &cfg.Functions[i]
-		}
-	}
-	h.drainer = &handlers.Drainer{Inner: h.routes(), HealthCheck: h.ready, QuietPeriod: max(cfg.QuietPeriod, time.Millisecond)}
+	h := &Host{log: cfg.Log, quiet: cfg.QuietPeriod, isReady: cfg.Ready}
+	h.drainer = &handlers.Drainer{Inner: e, HealthCheck: h.ready, QuietPeriod: max(cfg.QuietPeriod, time.Millisecond)}
 	return h, nil
-}
-
-func (h *Host) routes() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /{$}", h.call)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	if h.keys != nil {
-		mux.HandleFunc("GET /.well-known/jwks.json", h.serveKeys)
-		mux.HandleFunc("GET /validating-keys", h.serveKeys)
-	}
-	return mux
 }
 
 // ServeHTTP implements [http.Handler].
 func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer h.recover(w, r)
-	if r.URL.Path == "/readyz" {
+	switch r.URL.Path {
+	case "/healthz":
+		// Not by the drainer: a store that is down, or a host that drains, is
+		// nothing that a restart would mend.
+		w.WriteHeader(http.StatusOK)
+		return
+	case "/readyz":
 		// The drainer answers what looks like a probe of the platform, and so it
 		// alone decides when the host stops being ready.
 		r = r.Clone(r.Context())
@@ -107,56 +100,22 @@ func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Drain makes the host unready and returns once no request came for the quiet
-// period; requests that come meanwhile are answered.
+// period, or after 30 s; requests that come meanwhile are answered.
 func (h *Host) Drain() {
-	if h.cfg.QuietPeriod > 0 {
-		h.drainer.Drain()
+	if h.quiet <= 0 {
+		return
 	}
+	enough := time.AfterFunc(maxDrain, h.drainer.Reset)
+	defer enough.Stop()
+	h.drainer.Drain()
 }
 
 func (h *Host) ready(w http.ResponseWriter, r *http.Request) {
-	if h.cfg.Ready != nil {
-		if err := h.cfg.Ready(r.Context()); err != nil {
+	if h.isReady != nil {
+		if err := h.isReady(r.Context()); err != nil {
 			http.Error(w, status.Text(err), http.StatusServiceUnavailable)
 			return
 		}
 	}
 	w.WriteHeader(http.StatusOK)
 }
-
-// recover answers a fault of the host itself; those of functions end earlier.
-func (h *Host) recover(w http.ResponseWriter, r *http.Request) {
-	p := recover()
-	if p == nil {
-		return
-	}
-	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-		panic(p)
-	}
-	h.cfg.Log.ErrorContext(r.Context(), "function host panicked", "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-	h.answer(w, r, cehttp.Binary, h.dispatcher.Refuse(none(), status.ErrInternal))
-}
-
-// serveKeys answers with the JWK set: public, so nobody is asked who he is.
-func (h *Host) serveKeys(w http.ResponseWriter, r *http.Request) {
-	rep, err := h.keys.Call(r.Context(), h.cfg.Log, events.AssertionKeys{})
-	if err != nil {
-		http.Error(w, status.Text(err), status.Of(err).Status)
-		return
-	}
-	body, err := jsonOf(rep)
-	if err != nil {
-		http.Error(w, status.ErrInternal.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/jwk-set+json")
-	w.Header().Set("Cache-Control", "max-age="+strconv.Itoa(int(min(rep.MaxAge(), publicKeyAge)/time.Second)))
-	_, _ = w.Write(body)
-}
-
-// publicKeyAge bounds what a proxy may keep: readers that meet an unknown key
-// id ask again and must then see the new key.
-const publicKeyAge = 5 * time.Minute
-
-// errBusy tells a caller to come again.
-var errBusy = &iot.Error{Sentinel: iot.ErrUnavailable, Text: "too many calls at once", RetryAfter: time.Second}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sluice-iot/sluice/events"
 	cehttp "github.com/sluice-iot/sluice/events/http"
+	"github.com/sluice-iot/sluice/functions/host"
 	"github.com/sluice-iot/sluice/functions/host/knative"
 	"github.com/sluice-iot/sluice/internal/iot"
 )
@@ -111,6 +112,12 @@ func TestWhoMayAskWhat(t *testing.T) {
 		events.Admit{Adapter: "a"}, events.TenantGet{ID: "T"}, events.RegistrationAssert{TenantID: "T", DeviceID: "D"},
 		events.CredentialsGet{TenantID: "T", Type: "psk", AuthID: "a"}, events.AssertionKeys{},
 		events.AssertionSign{TenantID: "T", DeviceID: "D"}, events.AssertionRotate{},
+	}
+	if err := host.Permit(events.TypeRegistryChanges, host.Router); err != nil {
+		t.Errorf("a router asks for the feed: %v", err)
+	}
+	if err := host.Permit(events.TypeRegistryChanges, host.Adapter, host.Function, host.Operator); !errors.Is(err, iot.ErrForbidden) {
+		t.Errorf("others ask for the feed: %v", err)
 	}
 	for kind, want := range map[knative.Kind][]int{
 		knative.Adapter:  {200, 200, 200, 403, 200, 403, 403},
@@ -277,6 +284,41 @@ func TestDrain(t *testing.T) {
 			t.Errorf("drained after %s, want 3s", got)
 		}
 	})
+}
+
+func TestDrainingEndsEvenIfRequestsDoNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, knative.Router, func(c *knative.Config) { c.QuietPeriod = 2 * time.Second })
+		start := time.Now()
+		drained := make(chan time.Duration, 1)
+		go func() { h.Drain(); drained <- time.Since(start) }()
+		for {
+			select {
+			case got := <-drained:
+				if got != 30*time.Second {
+					t.Errorf("drained after %s, want 30s", got)
+				}
+				return
+			case <-time.After(time.Second):
+				binary(t, h, events.TenantGet{ID: "T"})
+			}
+		}
+	})
+}
+
+func TestAProbeOfTheKubelet(t *testing.T) {
+	h := newHost(t, knative.Router, func(c *knative.Config) {
+		c.Ready = func(context.Context) error { return iot.Errorf(iot.ErrUnavailable, "store down") }
+	})
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503} {
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		r.Header.Set("User-Agent", "kube-probe/1.34")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%s: %d, want %d", path, w.Code, want)
+		}
+	}
 }
 
 func TestServe(t *testing.T) {
