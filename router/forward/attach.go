@@ -72,6 +72,9 @@ func (r *Router) attachSender(w *work, c *peer.Conn, ev *peer.Event) *amqp.Error
 	}
 	name := ev.Attach.Target.Address
 	d, err := r.senderAttach(c, name)
+	if err == nil {
+		err = d.unsettled(ev.Attach)
+	}
 	if err != nil {
 		return err
 	}
@@ -121,8 +124,15 @@ func (r *Router) attachReceiver(w *work, c *peer.Conn, ev *peer.Event) *amqp.Err
 		name = ""
 	}
 	d, err := r.policy.Receiver(c, name)
+	if err == nil {
+		err = d.unsettled(ev.Attach)
+	}
 	if err != nil {
 		return err
+	}
+	if d.Handout != nil {
+		r.attachHandout(w, c, ev, d.Handout)
+		return nil
 	}
 	answer := peer.Attachment{}
 	if src.Dynamic {
@@ -132,7 +142,11 @@ func (r *Router) attachReceiver(w *work, c *peer.Conn, ev *peer.Event) *amqp.Err
 		answer.Source = &named
 		d.Distribution, d.Dynamic = Balanced, true
 	}
-	x := &receiver{a: r.acquire(name, d), l: ev.Link, c: c}
+	a := r.acquire(name, d)
+	if a == nil {
+		return &amqp.Error{Condition: amqp.CondIllegalState, Description: "the address has its receiver: each needs one of its own"}
+	}
+	x := &receiver{a: a, l: ev.Link, c: c}
 	c.Lock()
 	ev.Link.Data = x
 	ev.Link.Accept(answer)
@@ -150,7 +164,16 @@ func emptyMap(m amqp.Raw) bool {
 	return err == nil && ok && len(x) == 0
 }
 
-// acquire returns the address of that name, made if need be, and counts a link on it.
+// unsettled refuses a link over which everything would be settled already.
+func (d *Access) unsettled(p *amqp.Attach) *amqp.Error {
+	if p.SenderSettleMode == amqp.SenderSettled {
+		return d.Presettled
+	}
+	return nil
+}
+
+// acquire returns the address of that name, made if need be, and counts a link on
+// it; nil when the address is exclusive and there already.
 func (r *Router) acquire(name string, d Access) *address {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -159,6 +182,8 @@ func (r *Router) acquire(name string, d Access) *address {
 		a = &address{router: r, name: name, kind: d.Distribution, service: d.Service, dynamic: d.Dynamic}
 		a.ready.turns = a.kind == Closest
 		r.addresses[name] = a
+	} else if d.Exclusive {
+		return nil
 	}
 	a.refs++
 	return a

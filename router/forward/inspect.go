@@ -141,6 +141,8 @@ func LinkAddress(l *peer.Link) string {
 		return x.a.name
 	case *receiver:
 		return x.a.name
+	case *handout:
+		return x.name
 	}
 	return ""
 }

@@ -96,13 +96,14 @@ type delayed struct {
 	message []byte
 	format  uint32
 	copies  *copies // nil = pre-settled
+	reply   bool    // of a service
 }
 
 // delay keeps a copy for a receiver that takes none now, or detaches it when
 // it has fallen too far behind.
 func (a *address) delay(w *work, r *receiver, m *copies, out *peer.Outgoing, message []byte) {
 	if len(r.backlogged) < maxBacklogDeliveries && r.backlogBytes+len(message) <= maxBacklogBytes {
-		r.backlogged = append(r.backlogged, delayed{message, out.Format, m})
+		r.backlogged = append(r.backlogged, delayed{message: message, format: out.Format, copies: m})
 		r.backlogBytes += len(message)
 		return
 	}
@@ -135,7 +136,7 @@ func (a *address) sentCopy(w *work, r *receiver, m *copies) {
 func (a *address) flushBacklog(w *work, r *receiver) {
 	for len(r.backlogged) > 0 {
 		d := &r.backlogged[0]
-		out := peer.Outgoing{Format: d.format, Settled: d.copies == nil, Tail: d.message}
+		out := peer.Outgoing{Format: d.format, Settled: d.copies == nil && (!d.reply || r.settledReplies()), Tail: d.message}
 		if d.copies != nil {
 			out.Token = peer.Token{Ref: d.copies}
 		}

@@ -29,6 +29,14 @@ type Access struct {
 	Service      Service       // of a Local address
 	MaxMessage   uint64        // for a sender: bytes; 0 = what the connection allows
 	Offered      []amqp.Symbol // capabilities of the link
+	// Presettled refuses a link whose sender settles everything before it sends;
+	// nil = it may.
+	Presettled *amqp.Error
+	// Exclusive lets an address have one receiver and no other at a time.
+	Exclusive bool
+	// Handout makes the one message that a receiver of this link gets; after the
+	// peer has settled it the link is closed. There is no address then.
+	Handout func(c *peer.Conn) ([]byte, *amqp.Error)
 	// Dynamic lets a receiver have an address made for it.
 	Dynamic bool
 }

@@ -36,6 +36,7 @@ type conn struct {
 
 	mu        sync.Mutex
 	receivers map[*receiver]struct{}
+	handouts  map[*handout]struct{} // that are yet to be sent
 }
 
 // New returns a router that asks policy.
@@ -113,8 +114,11 @@ func (r *Router) event(w *work, c *peer.Conn, ev *peer.Event) {
 			s.a.mu.Unlock()
 		}
 	case peer.EventCredit:
-		if x, ok := ev.Link.Data.(*receiver); ok {
+		switch x := ev.Link.Data.(type) {
+		case *receiver:
 			x.a.refresh(w, x, false)
+		case *handout:
+			r.handOut(w, x)
 		}
 	case peer.EventSenderState:
 		r.senderState(w, ev)
@@ -191,6 +195,10 @@ func (r *Router) origin(w *work, c *peer.Conn, ev *peer.Event) *sender {
 
 // outcomes carries a run of outcomes back to one sending connection.
 func (r *Router) outcomes(w *work, c *peer.Conn, events []peer.Event) int {
+	if x, ok := events[0].Link.Data.(*handout); ok {
+		r.handedOut(w, x, &events[0])
+		return 1
+	}
 	x, _ := events[0].Link.Data.(*receiver)
 	from, _ := events[0].Token.Ref.(*peer.Link)
 	if from == nil {
@@ -343,6 +351,8 @@ func (r *Router) detached(w *work, l *peer.Link) {
 		}
 	case *anonymous:
 		r.forgetTargets(w, x)
+	case *handout:
+		r.ownHandout(x, false)
 	case *receiver:
 		if !x.left.Swap(true) {
 			r.own(x.c, x, false)
@@ -366,10 +376,14 @@ func (r *Router) Writable(b *peer.Batch, c *peer.Conn) {
 	for x := range k.receivers {
 		list = append(list, x)
 	}
+	waiting := slices.Collect(maps.Keys(k.handouts))
 	k.mu.Unlock()
 	w := r.work(b)
 	for _, x := range list {
 		x.a.refresh(w, x, true)
+	}
+	for _, x := range waiting {
+		r.handOut(w, x)
 	}
 	r.settleUp(w)
 	r.done(w)

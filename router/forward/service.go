@@ -47,9 +47,14 @@ func (q *Request) Settle(state amqp.Raw) {
 	b.Flush()
 }
 
+// Reachable reports whether the request's own connection has a receiver on
+// address, so that [Request.Reply] would reach somebody.
+func (q *Request) Reachable(address string) bool { return q.router.receiverOf(q.Conn, address) != nil }
+
 // Reply sends an encoded message to the receiver of address on the request's
-// own connection, pre-settled; it waits for that receiver's credit. It reports
-// false when there is no such receiver, or it takes no message of this size.
+// own connection, pre-settled unless the receiver asked for unsettled ones; it
+// waits for that receiver's credit. It reports false when there is no such
+// receiver, or it takes no message of this size.
 func (q *Request) Reply(address string, message []byte) bool {
 	return q.router.sendTo(q.Conn, address, message)
 }
@@ -59,7 +64,7 @@ func (q *Request) Done() {
 	q.once.Do(func() {
 		var b peer.Batch
 		q.Conn.Lock()
-		if q.link.Attached() {
+		if q.link.Attached() && !q.router.draining.Load() {
 			q.link.SetCredit(min(q.link.Credit()+1, serviceCredit))
 			b.Touch(q.Conn)
 		}
@@ -83,23 +88,27 @@ func (r *Router) serve(w *work, s *sender, ev *peer.Event) {
 	s.a.service.Request(q)
 }
 
-// sendTo sends a message to a receiver that one connection has on an address.
-func (r *Router) sendTo(c *peer.Conn, name string, message []byte) bool {
+// receiverOf returns a receiver that one connection has on an address, or nil.
+func (r *Router) receiverOf(c *peer.Conn, name string) *receiver {
 	r.mu.Lock()
 	k := r.conns[c]
 	r.mu.Unlock()
 	if k == nil {
-		return false
+		return nil
 	}
-	var found *receiver
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	for x := range k.receivers {
 		if x.a.name == name {
-			found = x
-			break
+			return x
 		}
 	}
-	k.mu.Unlock()
+	return nil
+}
+
+// sendTo sends a message to a receiver that one connection has on an address.
+func (r *Router) sendTo(c *peer.Conn, name string, message []byte) bool {
+	found := r.receiverOf(c, name)
 	if found == nil {
 		return false
 	}
@@ -122,7 +131,7 @@ func (a *address) reply(w *work, x *receiver, message []byte) bool {
 	}
 	if len(x.backlogged) == 0 {
 		w.lock(x.c)
-		switch x.l.Send(&peer.Outgoing{Settled: true, Tail: message}) {
+		switch x.l.Send(&peer.Outgoing{Settled: x.settledReplies(), Tail: message}) {
 		case peer.Sent:
 			w.b.Touch(x.c)
 			return true
@@ -133,7 +142,11 @@ func (a *address) reply(w *work, x *receiver, message []byte) bool {
 	if len(x.backlogged) >= maxBacklogDeliveries || x.backlogBytes+len(message) > maxBacklogBytes {
 		return false
 	}
-	x.backlogged = append(x.backlogged, delayed{message: message})
+	x.backlogged = append(x.backlogged, delayed{message: message, reply: true})
 	x.backlogBytes += len(message)
 	return true
 }
+
+// settledReplies reports how replies go out: a receiver that asked for unsettled
+// deliveries gets them so, though nobody awaits its word.
+func (x *receiver) settledReplies() bool { return x.l.SenderSettleMode() != amqp.SenderUnsettled }
