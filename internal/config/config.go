@@ -21,6 +21,10 @@ type Config struct {
 	Routers    []string   `yaml:"routers"` // amqp:// or amqps:// URLs; empty = the router of this process
 	Functions  Functions  `yaml:"functions"`
 	Registry   Registry   `yaml:"registry"`
+	Notices    Notices    `yaml:"notices"`
+	Assertions Assertions `yaml:"assertions"`
+	Admission  Admission  `yaml:"admission"`
+	Auth       Auth       `yaml:"auth"`
 	Identities string     `yaml:"identities"` // Load makes it absolute
 	// Addresses say how the router distributes; the first that matches wins, and
 	// behind them stand [HonoAddresses].
@@ -51,7 +55,9 @@ type OwnTLS struct {
 // Functions names the URL of each deployed group of functions; an empty one runs
 // in this process.
 type Functions struct {
-	Identity string `yaml:"identity"` // tenant, credentials, registration, assertion, admission
+	// Identity is tenant, credentials, registration, assertion and admission: a URL,
+	// or lambda: and the name or ARN of a Lambda function.
+	Identity string `yaml:"identity"`
 }
 
 // Registry chooses the store of tenants, devices and credentials. In the file
@@ -60,7 +66,41 @@ type Registry struct {
 	Store    string `yaml:"store"`    // sqlite, postgres, dynamodb
 	URL      string `yaml:"url"`      // postgres
 	Table    string `yaml:"table"`    // dynamodb
+	Region   string `yaml:"region"`   // dynamodb; "" = AWS_REGION
 	Endpoint string `yaml:"endpoint"` // dynamodb; "" = that of the region
+	// Indexes are the members that devices and tenants are found by quickly, as
+	// JSON pointers such as /ext/serial. Filters on others read documents.
+	Indexes []string `yaml:"indexes"`
+}
+
+// Notices says where changes of the registry are told.
+type Notices struct {
+	// Ingresses are the URLs of the routers' ingresses, every address behind each
+	// name; a router of the same process needs none.
+	Ingresses []string `yaml:"ingresses"`
+	// Broker takes, as CloudEvents over HTTP, what a router did not: something that
+	// delivers it to the routers' ingresses later.
+	Broker string `yaml:"broker"`
+}
+
+// Assertions configures the tokens that vouch for devices.
+type Assertions struct {
+	Algorithm string `yaml:"algorithm"` // EdDSA, ES256
+}
+
+// Admission configures how devices are let in.
+type Admission struct {
+	// KeepVerified keeps the MAC of a password beside its slow hash for a day, so
+	// that a restarted adapter does not make every device pay for the hash again.
+	KeepVerified bool `yaml:"keep-verified"`
+}
+
+// Auth configures the tokens that the address cbs hands to Hono's components
+// (contract: messaging, section 13).
+type Auth struct {
+	Issuer        string        `yaml:"issuer"`
+	Audience      string        `yaml:"audience"` // "" = none
+	TokenLifetime time.Duration `yaml:"token-lifetime"`
 }
 
 // FromScalar reads the short form.
@@ -96,13 +136,16 @@ type HTTPAdapter struct {
 
 // Management is the registry's HTTP API (contract: registry, sections 1.2, 2.1, 5.3).
 type Management struct {
-	MaxPayloadSize      Size          `yaml:"max-payload-size"`
-	IdleTimeout         time.Duration `yaml:"idle-timeout"`
-	Realm               string        `yaml:"realm"`
-	CORSAllowedOrigin   string        `yaml:"cors-allowed-origin"`
-	TenantIDPattern     string        `yaml:"tenant-id-pattern"`
-	DeviceIDPattern     string        `yaml:"device-id-pattern"`
-	MaxBcryptCostFactor int           `yaml:"max-bcrypt-cost-factor"`
+	// AuthenticationRequired false opens the API on loopback addresses to everybody.
+	AuthenticationRequired bool          `yaml:"authentication-required"`
+	MaxPayloadSize         Size          `yaml:"max-payload-size"`
+	MaxBulkSize            Size          `yaml:"max-bulk-size"` // of one bulk request or import
+	IdleTimeout            time.Duration `yaml:"idle-timeout"`
+	Realm                  string        `yaml:"realm"`
+	CORSAllowedOrigin      string        `yaml:"cors-allowed-origin"`
+	TenantIDPattern        string        `yaml:"tenant-id-pattern"`
+	DeviceIDPattern        string        `yaml:"device-id-pattern"`
+	MaxBcryptCostFactor    int           `yaml:"max-bcrypt-cost-factor"`
 	// HashAlgorithmsAllowList names the hash functions that may be stored; empty = all.
 	HashAlgorithmsAllowList []string `yaml:"hash-algorithms-allow-list"`
 }
@@ -146,6 +189,9 @@ type KeyPair struct {
 const (
 	RoleNorthbound  = "northbound"   // AMQP: applications and the service addresses
 	RoleInternal    = "internal"     // AMQP: components only
+	RoleRegistry    = "registry"     // AMQP: the service addresses of the registry only
+	RoleAuth        = "auth"         // AMQP: the Authentication API only
+	RoleIngress     = "ingress"      // HTTP: facts from functions to a router
 	RoleFunction    = "function"     // HTTP: CloudEvents calls of components
 	RoleManagement  = "management"   // HTTP: registry management API
 	RoleHealth      = "health"       // HTTP: health, metrics and keys
@@ -153,12 +199,21 @@ const (
 )
 
 // Roles lists the roles that are served.
-var Roles = []string{RoleNorthbound, RoleInternal, RoleFunction, RoleManagement, RoleHealth, RoleHTTPAdapter}
+var Roles = []string{RoleNorthbound, RoleInternal, RoleRegistry, RoleAuth, RoleIngress, RoleFunction, RoleManagement, RoleHealth, RoleHTTPAdapter}
 
 // ForComponents reports whether the listener admits components only, which prove
 // themselves by a client certificate.
 func (l *Listener) ForComponents() bool {
 	return l.Role == RoleInternal || l.Role == RoleFunction
+}
+
+// SpeaksAMQP reports whether SASL decides who is let in.
+func (l *Listener) SpeaksAMQP() bool {
+	switch l.Role {
+	case RoleNorthbound, RoleInternal, RoleRegistry, RoleAuth:
+		return true
+	}
+	return false
 }
 
 // ListenersOf returns the listeners of the given roles in the configured order.

@@ -11,6 +11,9 @@ func Defaults() Config {
 		Log:         Log{Level: "info", Format: "auto"},
 		Listeners:   DefaultListeners(),
 		Registry:    Registry{Store: "sqlite"},
+		Assertions:  Assertions{Algorithm: "EdDSA"},
+		Admission:   Admission{KeepVerified: true},
+		Auth:        Auth{Issuer: "https://hono.eclipse.org/auth-server", TokenLifetime: 10 * time.Minute},
 		CreditWait:  200 * time.Millisecond,
 		SendTimeout: time.Second,
 		Adapters: Adapters{HTTP: HTTPAdapter{
@@ -25,13 +28,15 @@ func Defaults() Config {
 			FailedAttemptsPerAddress: 1000,
 		}},
 		Management: Management{
-			MaxPayloadSize:      2048,
-			IdleTimeout:         60 * time.Second,
-			Realm:               "Hono",
-			CORSAllowedOrigin:   "*",
-			TenantIDPattern:     `^[a-zA-Z0-9-_\.]+$`,
-			DeviceIDPattern:     `^[a-zA-Z0-9-_\.:=]+$`,
-			MaxBcryptCostFactor: 10,
+			AuthenticationRequired: true,
+			MaxPayloadSize:         2048,
+			MaxBulkSize:            256 << 20,
+			IdleTimeout:            60 * time.Second,
+			Realm:                  "Hono",
+			CORSAllowedOrigin:      "*",
+			TenantIDPattern:        `^[a-zA-Z0-9-_\.]+$`,
+			DeviceIDPattern:        `^[a-zA-Z0-9-_\.:=]+$`,
+			MaxBcryptCostFactor:    10,
 		},
 	}
 }
@@ -55,6 +60,7 @@ func RouterListeners() []Listener {
 		{Role: RoleNorthbound, Address: "127.0.0.1:15672"},
 		{Role: RoleNorthbound, Address: "127.0.0.1:15671", TLS: &ListenerTLS{}},
 		{Role: RoleInternal, Address: "127.0.0.1:5673", TLS: &ListenerTLS{}},
+		{Role: RoleIngress, Address: "127.0.0.1:8445", TLS: &ListenerTLS{}},
 		{Role: RoleHealth, Address: "127.0.0.1:8088"},
 	}
 }

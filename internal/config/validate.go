@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sluice-iot/sluice/internal/config/strictyaml"
 )
@@ -101,7 +102,7 @@ func (l *Loaded) checkListenerTLS(path string, s *Listener) error {
 }
 
 func (l *Loaded) checkMechanisms(path string, s *Listener) error {
-	if len(s.Mechanisms) > 0 && s.Role != RoleNorthbound && s.Role != RoleInternal {
+	if len(s.Mechanisms) > 0 && !s.SpeaksAMQP() {
 		return l.errorf(path, "role %s speaks no SASL; mechanisms belong to %s", s.Role, RoleNorthbound)
 	}
 	for _, m := range s.Mechanisms {
@@ -144,9 +145,10 @@ func (l *Loaded) checkWhole() error {
 		got   string
 		known []string
 	}{
-		"log.level":      {l.Log.Level, []string{"debug", "info", "warn", "error"}},
-		"log.format":     {l.Log.Format, []string{"auto", "text", "json"}},
-		"registry.store": {l.Registry.Store, []string{"sqlite", "postgres", "dynamodb"}},
+		"log.level":            {l.Log.Level, []string{"debug", "info", "warn", "error"}},
+		"log.format":           {l.Log.Format, []string{"auto", "text", "json"}},
+		"registry.store":       {l.Registry.Store, []string{"sqlite", "postgres", "dynamodb"}},
+		"assertions.algorithm": {l.Assertions.Algorithm, []string{"EdDSA", "ES256"}},
 	} {
 		if !slices.Contains(choice.known, choice.got) {
 			return l.errorf(path, "%q: expected one of %s", choice.got, strings.Join(choice.known, ", "))
@@ -161,7 +163,19 @@ func (l *Loaded) checkURLs() error {
 			return err
 		}
 	}
-	if l.Functions.Identity == "" {
+	for i, r := range l.Notices.Ingresses {
+		if err := l.checkURL(fmt.Sprintf("notices.ingresses[%d]", i), r, "https", "http"); err != nil {
+			return err
+		}
+	}
+	if l.Notices.Broker != "" {
+		if err := l.checkURL("notices.broker", l.Notices.Broker, "https", "http"); err != nil {
+			return err
+		}
+	}
+	if name, ok := strings.CutPrefix(l.Functions.Identity, "lambda:"); ok && name == "" {
+		return l.errorf("functions.identity", "lambda: without the name or ARN of a function")
+	} else if ok || l.Functions.Identity == "" {
 		return nil
 	}
 	return l.checkURL("functions.identity", l.Functions.Identity, "https", "http")
@@ -191,6 +205,11 @@ func (l *Loaded) checkRegistry() error {
 	case r.Store == "dynamodb" && r.Table == "":
 		return l.errorf("registry.store", "dynamodb needs registry.table")
 	}
+	for i, pointer := range r.Indexes {
+		if len(pointer) < 2 || pointer[0] != '/' {
+			return l.errorf(fmt.Sprintf("registry.indexes[%d]", i), "%q: expected a JSON pointer such as /ext/serial", pointer)
+		}
+	}
 	return nil
 }
 
@@ -208,6 +227,8 @@ func (l *Loaded) checkLimits() error {
 		{"adapters.http.failed-attempts-per-auth-id", int64(http.FailedAttemptsPerAuthID), 1},
 		{"adapters.http.failed-attempts-per-address", int64(http.FailedAttemptsPerAddress), 1},
 		{"management.max-payload-size", int64(m.MaxPayloadSize), 1},
+		{"management.max-bulk-size", int64(m.MaxBulkSize), 1},
+		{"auth.token-lifetime", int64(l.Auth.TokenLifetime), int64(time.Minute)},
 		{"management.idle-timeout", int64(m.IdleTimeout), 1},
 		{"management.max-bcrypt-cost-factor", int64(m.MaxBcryptCostFactor), 4},
 	} {
@@ -225,9 +246,26 @@ func (l *Loaded) checkManagement() error {
 			return l.errorf(path, "%v", err)
 		}
 	}
+	if !m.AuthenticationRequired {
+		if err := l.checkOpenManagement(); err != nil {
+			return err
+		}
+	}
 	if m.MaxBcryptCostFactor > maxBcryptCost {
 		return l.errorf("management.max-bcrypt-cost-factor", "%d is more than %d", m.MaxBcryptCostFactor, maxBcryptCost)
 	}
+	return nil
+}
+
+// checkOpenManagement lets an API that asks nobody who he is be reached from
+// this machine only.
+func (l *Loaded) checkOpenManagement() error {
+	for _, s := range l.ListenersOf(RoleManagement) {
+		if host, _, err := net.SplitHostPort(s.Address); err != nil || !isLoopback(host) {
+			return l.errorf("management.authentication-required", "false is for loopback addresses only, and the management API would listen on %s", s.Address)
+		}
+	}
+	l.Warnings = append(l.Warnings, "insecure: everybody on this machine may manage the registry")
 	return nil
 }
 

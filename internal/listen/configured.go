@@ -31,7 +31,7 @@ func Own(c *config.Config) (own Files, dev *Development, err error) {
 
 // Configured opens a listener of the configuration. own stands in for files that
 // the listener does not name. Listeners for components require a client certificate
-// of own.CA unless they name another.
+// of own.CA unless they name another; an ingress verifies one if it is given.
 func Configured(ctx context.Context, l config.Listener, own Files, log *slog.Logger, protos ...string) (net.Listener, error) {
 	tlsConfig, err := ConfiguredTLS(l, own, log, protos...)
 	if err != nil {
@@ -49,7 +49,7 @@ func ConfiguredTLS(l config.Listener, own Files, log *slog.Logger, protos ...str
 	if f.Certificate == "" {
 		f.Certificate, f.Key = own.Certificate, own.Key
 	}
-	if f.CA == "" && l.ForComponents() {
+	if f.CA == "" && (l.ForComponents() || l.Role == config.RoleIngress) {
 		f.CA = own.CA
 	}
 	var more []Files
