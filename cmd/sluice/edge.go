@@ -55,17 +55,17 @@ func (i *installation) openAdapters(_, work context.Context) error {
 	if err != nil {
 		return err
 	}
-	i.downstream, err = downstream.New(downstream.Options{
-		Routers: routers, Instance: i.instance(), Login: peer.ExternalLogin(),
-		CreditWait: i.cfg.CreditWait, SendTimeout: i.cfg.SendTimeout, Logger: i.log,
-	})
-	if err != nil {
-		return err
-	}
 	h := &i.cfg.Adapters.HTTP
 	i.admissions = adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: i.invoker,
 		FailuresPerAuthID: h.FailedAttemptsPerAuthID, FailuresPerAddress: h.FailedAttemptsPerAddress, Logger: i.log})
 	i.closers = append(i.closers, i.admissions.Close)
+	i.downstream, err = downstream.New(downstream.Options{
+		Routers: routers, Instance: i.instance(), Login: peer.ExternalLogin(),
+		CreditWait: i.cfg.CreditWait, SendTimeout: i.cfg.SendTimeout, Notices: i.admissions, Logger: i.log,
+	})
+	if err != nil {
+		return err
+	}
 	i.http = adapterhttp.New(adapterhttp.Options{
 		Pipeline: adapters.NewPipeline(adapters.Options{Type: adapterhttp.Type, Admissions: i.admissions,
 			Downstream: i.downstream, MaxPayload: int(h.MaxPayloadSize), NoDefaults: !h.DefaultsEnabled}),
