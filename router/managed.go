@@ -86,7 +86,12 @@ func (l *listener) accept() (end func()) {
 
 func (r *Router) listen(l Listener) *listener {
 	role := "northbound"
-	if l.Components {
+	switch {
+	case l.Scope == ScopeServices:
+		role = "registry"
+	case l.Scope == ScopeTokens:
+		role = "auth"
+	case l.Components:
 		role = "internal"
 	}
 	x := &listener{Listener: manage.Listener{Address: addressOf(l.Listener), Role: role, TLS: l.TLS != nil, Mechanisms: l.Mechanisms}}

@@ -8,7 +8,9 @@ import (
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
 	"github.com/sluice-iot/sluice/internal/auth"
 	"github.com/sluice-iot/sluice/internal/iot"
+	"github.com/sluice-iot/sluice/router/cbs"
 	"github.com/sluice-iot/sluice/router/forward"
+	"github.com/sluice-iot/sluice/router/service"
 )
 
 // carriesAssertion tells the endpoints to which adapters send for devices.
@@ -16,8 +18,16 @@ var carriesAssertion = map[string]bool{"telemetry": true, "event": true, "comman
 
 // Sender implements [forward.Policy].
 func (r *Router) Sender(c *peer.Conn, address string) (forward.Access, *amqp.Error) {
-	if isManagement(address) {
+	if err := scopeOf(c).check(address); err != nil {
+		return forward.Access{}, err
+	}
+	switch {
+	case isManagement(address):
 		return r.manager(c, address, auth.Write)
+	case r.tokens != nil && address == cbs.Address:
+		return forward.Access{}, errTokensOnly
+	case r.services != nil && service.Owns(address):
+		return r.requester(c, address)
 	}
 	id, kind, endpoint, err := r.may(c, address, auth.Write)
 	if err != nil {
@@ -39,14 +49,22 @@ func (r *Router) Sender(c *peer.Conn, address string) (forward.Access, *amqp.Err
 // Receiver implements [forward.Policy]. A dynamic address is everybody's who
 // is somebody: only he knows it, and those whom he tells.
 func (r *Router) Receiver(c *peer.Conn, address string) (forward.Access, *amqp.Error) {
+	if err := scopeOf(c).check(address); err != nil {
+		return forward.Access{}, err
+	}
 	if address == "" {
 		if r.identity(c) == nil {
 			return forward.Access{}, errNobody
 		}
 		return forward.Access{}, nil
 	}
-	if isManagement(address) {
+	switch {
+	case isManagement(address):
 		return r.manager(c, address, auth.Read)
+	case r.tokens != nil && address == cbs.Address:
+		return r.tokens.Access(), nil
+	case r.services != nil && service.Owns(address):
+		return r.replied(c, address)
 	}
 	_, kind, _, err := r.may(c, address, auth.Read)
 	return forward.Access{Distribution: kind}, err
@@ -55,6 +73,9 @@ func (r *Router) Receiver(c *peer.Conn, address string) (forward.Access, *amqp.E
 // Anonymous implements [forward.Policy]: each message's address is decided on
 // its own.
 func (r *Router) Anonymous(c *peer.Conn) *amqp.Error {
+	if scopeOf(c) != ScopeAll {
+		return &amqp.Error{Condition: amqp.CondNotAllowed, Description: "a link needs a target here"}
+	}
 	if r.identity(c) == nil {
 		return errNobody
 	}

@@ -11,13 +11,16 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/internal/amqp"
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/auth"
 	"github.com/sluice-iot/sluice/internal/config"
+	"github.com/sluice-iot/sluice/router/cbs"
 	"github.com/sluice-iot/sluice/router/forward"
 	"github.com/sluice-iot/sluice/router/manage"
+	"github.com/sluice-iot/sluice/router/service"
 )
 
 // What the router announces to every peer (contract: messaging 1.1).
@@ -35,6 +38,8 @@ type Options struct {
 	Directory *auth.Directory // applications
 	Verifier  *assertion.Verifier
 	Addresses []config.Address // what is there besides Hono's addresses, or instead
+	Invoker   events.Invoker   // answers tenant, registration/T and credentials/T; nil = they are not there
+	Tokens    cbs.Tokens       // given out at cbs; nil = it is not there
 	Logger    *slog.Logger
 }
 
@@ -50,6 +55,8 @@ type Router struct {
 	node      *manage.Node
 	usage     *usage
 	standing  *standing
+	services  *service.Server // nil = no service addresses
+	tokens    *cbs.Node       // nil = no cbs
 
 	strangers strangers
 
@@ -71,16 +78,25 @@ func New(o Options) *Router {
 	r.usage = newUsage(r.patterns)
 	r.forward.OnGone(r.usage.gone)
 	r.node = r.newNode()
+	if o.Invoker != nil {
+		r.services = service.New(service.Options{Invoker: o.Invoker, May: r.mayOperate, Asserts: r.wantsAssertion, Logger: o.Logger})
+	}
+	if o.Tokens != nil {
+		r.tokens = cbs.New(o.Tokens, r.identity, o.Logger)
+	}
 	return r
 }
 
 // Run keeps the connections' time, and closes those that lose their right, until
-// ctx ends.
+// ctx ends. Requests to services are given up then.
 func (r *Router) Run(ctx context.Context) {
 	var following sync.WaitGroup
 	following.Go(func() { r.follow(ctx) })
 	r.wheel.Run(ctx)
 	following.Wait()
+	if r.services != nil {
+		r.services.Close()
+	}
 }
 
 // Stats sums up what became of deliveries since the start.
@@ -95,6 +111,7 @@ type Listener struct {
 	TLS          *tls.Config // nil = plain text
 	Components   bool        // components only, by client certificate
 	Mechanisms   []string    // offered to applications; empty = those of [auth.Directory.Mechanisms]
+	Scope        Scope       // what is served there
 }
 
 // Serve accepts until ctx ends or the listener is closed, and waits for its
@@ -102,7 +119,7 @@ type Listener struct {
 func (r *Router) Serve(ctx context.Context, l Listener) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
-	d := &door{r: r, components: l.Components, secure: l.TLS != nil, mechanisms: l.Mechanisms}
+	d := &door{r: r, components: l.Components, secure: l.TLS != nil, mechanisms: l.Mechanisms, scope: l.Scope}
 	seen := r.listen(l)
 	defer r.unlisten(seen)
 	var conns sync.WaitGroup
@@ -139,10 +156,14 @@ func (r *Router) Serve(ctx context.Context, l Listener) error {
 func (r *Router) serveConn(ctx context.Context, nc net.Conn, d *door, conf *tls.Config) {
 	c, err := r.accept(ctx, nc, d, conf)
 	if err == nil {
-		c.Data = strange
+		c.Data = stranger(d.scope)
 		err = c.Serve(ctx)
 	}
-	if c == nil || c.Data == strange {
+	unknown := c == nil
+	if !unknown {
+		_, unknown = c.Data.(stranger)
+	}
+	if unknown {
 		r.strangers.known(nc.RemoteAddr().String())
 	}
 	r.ended(err, nc.RemoteAddr().String())
@@ -178,7 +199,7 @@ func (r *Router) options(d *door, conf *tls.Config) peer.Options {
 	return peer.Options{
 		Config: peer.Config{
 			ContainerID: r.name, MaxFrameSize: maxFrameSize, ChannelMax: channelMax,
-			OfferedCapabilities: []amqp.Symbol{"ANONYMOUS-RELAY"},
+			OfferedCapabilities: d.scope.capabilities(),
 			IdleTimeout:         idleTimeout, MaxMessageSize: maxMessageSize,
 			IncomingWindow: incomingWindow,
 		},
@@ -200,6 +221,9 @@ func (r *Router) identity(c *peer.Conn) *auth.Identity {
 // Shutdown stops giving credit, lets what is in flight settle until ctx ends,
 // and closes every connection.
 func (r *Router) Shutdown(ctx context.Context) {
+	if r.services != nil {
+		r.services.Shutdown(ctx)
+	}
 	if left := r.forward.Shutdown(ctx); left > 0 {
 		r.log.Warn("deliveries were left unsettled", "deliveries", left)
 	}
@@ -222,8 +246,8 @@ func (h *handler) Handle(b *peer.Batch, c *peer.Conn, events []peer.Event) {
 }
 
 func (h *handler) opened(b *peer.Batch, c *peer.Conn) {
-	if c.Data == strange {
-		c.Data = nil
+	if s, ok := c.Data.(stranger); ok {
+		c.Data = Scope(s)
 		h.strangers.known(c.Info().RemoteAddr)
 	}
 	id, _ := c.Identity().(*auth.Identity)
@@ -234,7 +258,7 @@ func (h *handler) opened(b *peer.Batch, c *peer.Conn) {
 	h.perName[id.Name]++
 	n := h.perName[id.Name]
 	h.mu.Unlock()
-	h.standing.opened(c, id)
+	h.standing.opened(c, id, scopeOf(c))
 	var refused *amqp.Error
 	if limit := id.Limits.Connections; limit > 0 && n > limit {
 		refused = &amqp.Error{Condition: amqp.CondResourceLimitExceeded, Description: "too many connections"}

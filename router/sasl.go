@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
 	"github.com/sluice-iot/sluice/internal/auth"
 	"github.com/sluice-iot/sluice/internal/iot"
+	"github.com/sluice-iot/sluice/router/cbs"
 )
 
 // door authenticates the peers of one listener.
@@ -17,6 +18,7 @@ type door struct {
 	components bool
 	secure     bool // the listener has TLS
 	mechanisms []string
+	scope      Scope
 }
 
 // Mechanisms implements [peer.Authenticator]. A peer without TLS where TLS is asked
@@ -53,6 +55,9 @@ func (d *door) Limit(identity any, c *peer.Config) {
 	c.LinkMax = id.Limits.Links
 	if n := uint64(id.Limits.MessageSize); n > 0 {
 		c.MaxMessageSize = min(c.MaxMessageSize, n)
+	}
+	if d.r.tokens != nil && d.scope != ScopeServices {
+		c.Answer = cbs.Answer(id)
 	}
 }
 

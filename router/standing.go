@@ -33,14 +33,19 @@ func (s *standing) lookAgain() {
 	}
 }
 
-// opened closes the connection when the token ends that it was opened with.
-func (s *standing) opened(c *peer.Conn, id *auth.Identity) {
-	if id.Expires.IsZero() {
+// opened closes the connection when the token ends that it was opened with, or
+// soon where it is there to fetch one.
+func (s *standing) opened(c *peer.Conn, id *auth.Identity, scope Scope) {
+	end, why := id.Expires, errTokenEnded
+	if fetched := time.Now().Add(tokenWait); scope == ScopeTokens && (end.IsZero() || fetched.Before(end)) {
+		end, why = fetched, errTokenWait
+	}
+	if end.IsZero() {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tokens[c] = time.AfterFunc(time.Until(id.Expires), func() { c.Close(errTokenEnded) })
+	s.tokens[c] = time.AfterFunc(time.Until(end), func() { c.Close(why) })
 }
 
 func (s *standing) closed(c *peer.Conn) {

@@ -21,8 +21,8 @@ type strangers struct {
 	from  map[netip.Addr]int
 }
 
-// strange marks the connection of a stranger.
-var strange any = new(strangers)
+// stranger marks the connection of one, which came through a door of that scope.
+type stranger Scope
 
 // originOf is the address that counts, of "address:port".
 func originOf(remote string) netip.Addr {

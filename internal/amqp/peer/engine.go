@@ -50,6 +50,9 @@ type Config struct {
 	OfferedCapabilities []amqp.Symbol
 	DesiredCapabilities []amqp.Symbol
 	Properties          amqp.Map
+	// Answer may change what a server's open says once the peer's has come; nil = it
+	// says the above.
+	Answer func(remote, own *amqp.Open)
 }
 
 func (c Config) withDefaults() Config {
@@ -432,7 +435,7 @@ func (e *Engine) writeOpen() {
 	if len(e.cfg.Properties) > 0 {
 		props, _ = amqp.AppendMap(nil, e.cfg.Properties)
 	}
-	e.writeFrame(amqp.FrameAMQP, 0, &amqp.Open{
+	own := amqp.Open{
 		ContainerID:         e.cfg.ContainerID,
 		Hostname:            e.cfg.Hostname,
 		MaxFrameSize:        e.cfg.MaxFrameSize,
@@ -441,7 +444,12 @@ func (e *Engine) writeOpen() {
 		OfferedCapabilities: e.cfg.OfferedCapabilities,
 		DesiredCapabilities: e.cfg.DesiredCapabilities,
 		Properties:          props,
-	})
+	}
+	if e.cfg.Answer != nil && e.server {
+		e.cfg.Answer(&e.remote, &own)
+		e.cfg.Answer = nil
+	}
+	e.writeFrame(amqp.FrameAMQP, 0, &own)
 }
 
 // Close writes a close with the error, which may be nil, and what is pending

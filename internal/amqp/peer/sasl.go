@@ -58,7 +58,7 @@ type Authenticator interface {
 // who it is.
 type Limiter interface {
 	// Limit lowers what is announced and allowed on the connection of identity:
-	// ChannelMax, HandleMax, LinkMax and MaxMessageSize. It is called before the
+	// ChannelMax, HandleMax, LinkMax and MaxMessageSize, and sets Answer. It is called before the
 	// open is answered, with the connection locked.
 	Limit(identity any, c *Config)
 }

@@ -1,0 +1,186 @@
+package service
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sluice-iot/sluice/events"
+	"github.com/sluice-iot/sluice/internal/amqp"
+	"github.com/sluice-iot/sluice/internal/amqp/peer"
+	"github.com/sluice-iot/sluice/internal/iot"
+	"github.com/sluice-iot/sluice/router/forward"
+)
+
+const (
+	// DefaultTimeout is how long one request may take, its turn included.
+	DefaultTimeout = 5 * time.Second
+	// maxWorking is how many calls are made at a time.
+	maxWorking = 256
+	// maxWaiting is how many requests there are at a time, those being worked on
+	// included; more are released.
+	maxWaiting = 16384
+	// requestCost is what a request costs beside its bytes. A connection is charged
+	// with it, so that one with a thousand requests in flight is not read from
+	// (see [peer.Conn.Hold]).
+	requestCost = 2048
+)
+
+// Options of a server. Invoker and May are required.
+type Options struct {
+	Invoker events.Invoker
+	// May reports whether the peer of a connection, as it is now, may have an
+	// operation done at an address, such as get at tenant/T.
+	May func(c *peer.Conn, address, operation string) bool
+	// Asserts reports whether the peer's answers of the Device Registration API
+	// carry the assertion; nil = nobody's do.
+	Asserts func(c *peer.Conn) bool
+	Timeout time.Duration // 0 = DefaultTimeout
+	Logger  *slog.Logger  // nil = discard
+}
+
+// Server answers requests. Safe for concurrent use.
+type Server struct {
+	o       Options
+	working chan struct{}
+	ctx     context.Context
+	cancel  context.CancelFunc
+
+	mu      sync.Mutex
+	waiting int
+	closing bool
+	flying  sync.WaitGroup
+}
+
+var _ forward.Service = (*Server)(nil)
+
+// New returns a server; [Server.Close] ends it.
+func New(o Options) *Server {
+	if o.Timeout <= 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{o: o, working: make(chan struct{}, maxWorking)}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Request implements [forward.Service].
+func (s *Server) Request(q *forward.Request) {
+	req, refused := parse(q.Address, q.Message)
+	if refused != nil {
+		q.Settle(amqp.AppendRejected(nil, refused))
+		q.Done()
+		return
+	}
+	if !s.enter() {
+		q.Settle(amqp.StateReleased)
+		q.Done()
+		return
+	}
+	q.Settle(amqp.StateAccepted)
+	cost := len(q.Message) + requestCost
+	q.Conn.Hold(cost)
+	go func() {
+		defer s.leave()
+		defer q.Conn.Hold(-cost)
+		defer q.Done()
+		s.respond(q, req)
+	}()
+}
+
+// enter counts a request, or reports false when there are too many or no more.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing || s.waiting >= maxWaiting {
+		return false
+	}
+	s.waiting++
+	s.flying.Add(1)
+	return true
+}
+
+func (s *Server) leave() {
+	s.mu.Lock()
+	s.waiting--
+	s.mu.Unlock()
+	s.flying.Done()
+}
+
+// respond works on a request and replies, if there is somebody to reply to.
+func (s *Server) respond(q *forward.Request, req *request) {
+	ctx, cancel := context.WithTimeout(s.ctx, s.o.Timeout)
+	defer cancel()
+	if !req.repliable() || !q.Reachable(req.replyTo) {
+		s.o.Logger.Debug("request without a reply link", "address", req.address, "operation", req.operation)
+		return
+	}
+	a := s.perform(ctx, q.Conn, req)
+	message, err := encode(req, &a)
+	if err != nil {
+		s.o.Logger.Error("reply does not encode", "address", req.address, "operation", req.operation, "err", err)
+		a = failed(500, "internal error")
+		message, _ = encode(req, &a)
+	}
+	if !q.Reply(req.replyTo, message) {
+		s.o.Logger.Debug("reply not taken", "address", req.address, "operation", req.operation, "bytes", len(message))
+	}
+}
+
+// perform decides on a request in the order of messaging 2.3, and waits for its turn.
+func (s *Server) perform(ctx context.Context, c *peer.Conn, q *request) (a answer) {
+	defer func() {
+		if v := recover(); v != nil {
+			// The value may hold what the request held, so it is not logged.
+			s.o.Logger.Error("panic in a request", "address", q.address, "operation", q.operation, "stack", string(debug.Stack()))
+			a = failed(500, "internal error")
+		}
+	}()
+	endpoint, _, scoped := strings.Cut(q.address, "/")
+	if scoped && !s.o.May(c, q.address, q.operation) {
+		return forbidden(q)
+	}
+	f := operations[endpoint][q.operation]
+	if f == nil {
+		return failed(400, "unknown operation %.64q", q.operation)
+	}
+	select {
+	case s.working <- struct{}{}:
+	case <-ctx.Done():
+		return failure(iot.Errorf(iot.ErrUnavailable, "too many requests at once"))
+	}
+	defer func() { <-s.working }()
+	return f(s, ctx, c, q)
+}
+
+// Shutdown takes no more requests and waits for those in flight, but no longer
+// than ctx; then they are given up.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		s.flying.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	s.cancel()
+	<-done
+}
+
+// Close gives up what is in flight and waits until it has ended.
+func (s *Server) Close() {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.Shutdown(ended)
+}

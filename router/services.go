@@ -1,0 +1,100 @@
+package router
+
+import (
+	"time"
+
+	"github.com/sluice-iot/sluice/internal/amqp"
+	"github.com/sluice-iot/sluice/internal/amqp/peer"
+	"github.com/sluice-iot/sluice/internal/auth"
+	"github.com/sluice-iot/sluice/router/cbs"
+	"github.com/sluice-iot/sluice/router/forward"
+	"github.com/sluice-iot/sluice/router/service"
+)
+
+// Scope says which addresses a listener serves.
+type Scope uint8
+
+// The scopes.
+const (
+	ScopeAll      Scope = iota // every address
+	ScopeServices              // tenant, registration/T and credentials/T only
+	ScopeTokens                // cbs only; connections are closed after five seconds
+)
+
+// tokenWait is how long a connection of [ScopeTokens] may stay.
+const tokenWait = 5 * time.Second
+
+// condInactivity ends a connection that has not fetched its token in time.
+const condInactivity amqp.Symbol = "hono:inactivity"
+
+var errTokenWait = &amqp.Error{Condition: condInactivity, Description: "the token was not fetched within 5 seconds"}
+
+// scopeOf is that of the listener through which the peer of c came.
+func scopeOf(c *peer.Conn) Scope {
+	s, _ := c.Data.(Scope)
+	return s
+}
+
+// capabilities are offered to the peers of a listener.
+func (s Scope) capabilities() []amqp.Symbol {
+	if s != ScopeAll {
+		return nil
+	}
+	return []amqp.Symbol{"ANONYMOUS-RELAY"}
+}
+
+// check refuses an address, empty for a dynamic one, that is not served in the scope.
+func (s Scope) check(address string) *amqp.Error {
+	switch {
+	case s == ScopeServices && !service.Owns(address):
+		return &amqp.Error{Condition: amqp.CondNotFound,
+			Description: "no address " + clip(address) + " here: expected tenant, registration/TENANT or credentials/TENANT"}
+	case s == ScopeTokens && address != cbs.Address:
+		return &amqp.Error{Condition: amqp.CondNotFound, Description: "no address " + clip(address) + " here: expected " + cbs.Address}
+	}
+	return nil
+}
+
+var errTokensOnly = &amqp.Error{Condition: amqp.CondNotAllowed, Description: cbs.Address + " gives tokens and takes nothing"}
+
+var errPresettled = &amqp.Error{Condition: amqp.CondPreconditionFailed,
+	Description: "requests need an outcome: expected a link that is not of sender settle mode settled"}
+
+// requester decides on a link for requests to a service.
+func (r *Router) requester(c *peer.Conn, address string) (forward.Access, *amqp.Error) {
+	if err := r.granted(c, address, auth.Write); err != nil {
+		return forward.Access{}, err
+	}
+	if err := service.CheckTarget(address); err != nil {
+		return forward.Access{}, err
+	}
+	return forward.Access{Distribution: forward.Local, Service: r.services, MaxMessage: service.MaxRequest, Presettled: errPresettled}, nil
+}
+
+// replied decides on a link for the replies of a service.
+func (r *Router) replied(c *peer.Conn, address string) (forward.Access, *amqp.Error) {
+	if err := r.granted(c, address, auth.Read); err != nil {
+		return forward.Access{}, err
+	}
+	return forward.Access{Distribution: forward.Balanced, Exclusive: true}, service.CheckReply(address)
+}
+
+func (r *Router) granted(c *peer.Conn, address string, what auth.Activity) *amqp.Error {
+	if id := r.identity(c); id == nil || !id.May(address, what) {
+		return unauthorized(what.String() + " on " + clip(address) + " is not granted")
+	}
+	return nil
+}
+
+// mayOperate asks for the authority EXECUTE of whoever the peer of c is now.
+func (r *Router) mayOperate(c *peer.Conn, address, operation string) bool {
+	id := r.identity(c)
+	return id != nil && id.MayOperate(address, operation)
+}
+
+// wantsAssertion reports whether the peer sends assertions as Hono's adapters did
+// in 2018, and so must be given them.
+func (r *Router) wantsAssertion(c *peer.Conn) bool {
+	id := r.identity(c)
+	return id != nil && id.AssertionProperty
+}
