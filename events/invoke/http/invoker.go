@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -15,13 +14,11 @@ import (
 
 	"github.com/sluice-iot/sluice/events"
 	cehttp "github.com/sluice-iot/sluice/events/http"
+	"github.com/sluice-iot/sluice/events/invoke"
 	"github.com/sluice-iot/sluice/internal/iot"
-	"github.com/sluice-iot/sluice/internal/status"
 )
 
 const (
-	tries        = 3
-	firstBackoff = 50 * time.Millisecond
 	// MaxReplyBytes is the longest reply that is read: a tenant with many trust
 	// anchors stays far below.
 	MaxReplyBytes = 4 << 20
@@ -35,15 +32,21 @@ type Config struct {
 	Source string      // CloudEvents source: //I/<component>/<instance>
 	TLS    *tls.Config // trusted authorities and the component's own certificate; nil = the system's
 	Log    *slog.Logger
-	// MaxConns bounds connections to the host, 0 = 64. Calls beyond wait inside their deadline.
+	// Token, if not nil, gives the bearer token of each try, for hosts that are not
+	// reached by a client certificate.
+	Token func(context.Context) (string, error)
+	// MaxConns bounds connections to the host, and calls under way, 0 = 64. Calls
+	// beyond wait inside their deadline.
 	MaxConns int
+	Breaker  invoke.BreakerOptions
 }
 
 // Invoker calls functions over HTTP. Safe for concurrent use.
 type Invoker struct {
 	url    string
-	source string
+	token  func(context.Context) (string, error)
 	log    *slog.Logger
+	guard  *invoke.Guard
 	client *http.Client
 	pool   *http.Transport
 }
@@ -79,77 +82,47 @@ func New(cfg Config) (*Invoker, error) {
 		ResponseHeaderTimeout: 10 * events.DefaultBudget,
 	}
 	return &Invoker{
-		url: u.String(), source: cfg.Source, log: cfg.Log, pool: pool,
+		url: u.String(), token: cfg.Token, log: cfg.Log, pool: pool,
+		guard: invoke.NewGuard(invoke.Options{Source: cfg.Source, Log: cfg.Log.With("host", u.Host), InFlight: cfg.MaxConns, Breaker: cfg.Breaker}),
 		client: &http.Client{Transport: pool, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // a call carries secrets: it goes nowhere else
 		}},
 	}, nil
 }
 
+// URL is where the functions are.
+func (i *Invoker) URL() string { return i.url }
+
 // Close gives idle connections back. Calls in flight end with their contexts.
 func (i *Invoker) Close() { i.pool.CloseIdleConnections() }
 
-// Invoke implements [events.Invoker]: up to three tries inside the deadline of
-// ctx, all with one id, with full-jitter back-off from 50 ms, or after the time
-// that the answer names.
+// Invoke implements [events.Invoker]; see [invoke.Guard.Do].
 func (i *Invoker) Invoke(ctx context.Context, req events.Request) (events.Reply, error) {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, events.DefaultBudget)
-		defer cancel()
-	}
-	id, made := events.NewID(), time.Now()
-	for try := 1; ; try++ {
-		rep, err := i.try(ctx, req, id, made)
-		if err == nil {
-			return rep, nil
-		}
-		if try == tries || ctx.Err() != nil || !again(err, try) {
-			return nil, err
-		}
-		if !pause(ctx, backoff(try, iot.RetryAfter(err))) {
-			return nil, err // the deadline would pass first: what is known now is the answer
-		}
-		i.log.DebugContext(ctx, "function call repeated", "type", req.EventType(), "try", try+1, "err", err)
-	}
+	return i.guard.Do(ctx, req, func(ctx context.Context, env events.Envelope) (events.Reply, invoke.Outcome, error) {
+		return i.try(ctx, req, env)
+	})
 }
 
-// again reports whether a call that failed with err may be repeated: a quota
-// only after the time it names, an unknown error once.
-func again(err error, try int) bool {
-	row := status.Of(err)
-	switch {
-	case row.Once:
-		return try == 1
-	case row.Err == iot.ErrQuota:
-		return iot.RetryAfter(err) > 0
+func (i *Invoker) try(ctx context.Context, req events.Request, env events.Envelope) (events.Reply, invoke.Outcome, error) {
+	post, err := i.post(ctx, req, env)
+	if err != nil {
+		return nil, invoke.Aborted, err
 	}
-	return row.Retry
+	resp, err := i.client.Do(post)
+	if err != nil {
+		return i.lost(ctx, req, err)
+	}
+	defer resp.Body.Close()
+	data, err := cehttp.ReadBody(resp.Body, resp.ContentLength, MaxReplyBytes)
+	if err != nil {
+		return i.lost(ctx, req, err)
+	}
+	return answer(req, resp, data)
 }
 
-// backoff returns how long to wait after a failed try.
-func backoff(try int, retryAfter time.Duration) time.Duration {
-	return max(retryAfter, rand.N(firstBackoff<<(try-1)))
-}
-
-// pause waits for d and reports false at once where ctx ends earlier.
-func pause(ctx context.Context, d time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
-		return false
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func (i *Invoker) try(ctx context.Context, req events.Request, id string, made time.Time) (events.Reply, error) {
-	deadline, _ := ctx.Deadline()
-	call, err := events.EncodeRequest(req, events.Envelope{Source: i.source, ID: id, Time: made, Timeout: time.Until(deadline)})
+// post makes the request of one try.
+func (i *Invoker) post(ctx context.Context, req events.Request, env events.Envelope) (*http.Request, error) {
+	call, err := events.EncodeRequest(req, env)
 	if err != nil {
 		return nil, events.ErrorOf(err)
 	}
@@ -161,53 +134,53 @@ func (i *Invoker) try(ctx context.Context, req events.Request, id string, made t
 		return nil, iot.Errorf(iot.ErrInvalid, "%s: %s", req.EventType(), err)
 	}
 	post.Header["Idempotency-Key"] = nil // net/http repeats by itself on a connection that turned out closed
-	resp, err := i.client.Do(post)
-	if err != nil {
-		return nil, i.lost(ctx, req, err)
+	if i.token != nil {
+		token, err := i.token(ctx)
+		if err != nil {
+			i.log.ErrorContext(ctx, "no token for the function host", "err", err)
+			return nil, iot.Errorf(iot.ErrUnavailable, "temporarily unavailable")
+		}
+		post.Header.Set("Authorization", "Bearer "+token)
 	}
-	defer resp.Body.Close()
-	data, err := cehttp.ReadBody(resp.Body, resp.ContentLength, MaxReplyBytes)
-	if err != nil {
-		return nil, i.lost(ctx, req, err)
-	}
-	return answer(req, resp, data)
+	return post, nil
 }
 
-// lost is a call without an answer. Whose address it was is for the log only.
-func (i *Invoker) lost(ctx context.Context, req events.Request, err error) error {
-	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return iot.Errorf(iot.ErrTimeout, "timed out")
-	case ctx.Err() != nil:
-		return events.ErrorOf(ctx.Err())
+// lost is a try without an answer. Whose address it was is for the log only.
+func (i *Invoker) lost(ctx context.Context, req events.Request, err error) (events.Reply, invoke.Outcome, error) {
+	if outcome, gone := invoke.Gone(ctx); gone != nil {
+		return nil, outcome, gone
 	}
 	i.log.WarnContext(ctx, "function not reached", "type", req.EventType(), "tenant", string(req.Tenant()), "err", err)
-	return iot.Errorf(iot.ErrUnavailable, "temporarily unavailable")
+	return nil, invoke.Lost, iot.Errorf(iot.ErrUnavailable, "temporarily unavailable")
 }
 
 // answer turns a response into a reply or an error. A response that is no
 // CloudEvent comes from something in between, and only its status counts.
-func answer(req events.Request, resp *http.Response, data []byte) (events.Reply, error) {
+func answer(req events.Request, resp *http.Response, data []byte) (events.Reply, invoke.Outcome, error) {
 	e, err := cehttp.Read(resp.Header, data)
 	if err != nil {
-		return nil, bare(resp)
+		return bare(resp)
 	}
 	rep, err := events.DecodeReply(req, &e)
 	if err == nil && resp.StatusCode >= 300 {
-		return nil, bare(resp)
+		return bare(resp)
 	}
-	return rep, withRetryAfter(err, resp)
+	return rep, invoke.Answered, withRetryAfter(err, resp)
 }
 
 // bare is an answer that no function gave: a proxy's, a platform's, or that of
 // a host which does not admit this component. Whatever the status, it says
 // nothing about a tenant or device.
-func bare(resp *http.Response) error {
+func bare(resp *http.Response) (events.Reply, invoke.Outcome, error) {
 	e := iot.Errorf(iot.ErrUnavailable, "the function host answered %d without a CloudEvent", resp.StatusCode)
+	outcome := invoke.Answered // who refuses this component is there
+	if resp.StatusCode >= 500 {
+		outcome = invoke.Lost
+	}
 	if resp.StatusCode == http.StatusGatewayTimeout {
 		e.Sentinel = iot.ErrTimeout
 	}
-	return withRetryAfter(e, resp)
+	return nil, outcome, withRetryAfter(e, resp)
 }
 
 // withRetryAfter adds the header Retry-After where the answer itself named no time.
