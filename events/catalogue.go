@@ -3,6 +3,7 @@ package events
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -30,10 +31,14 @@ var catalogue = []Kind{
 	kind[AssertionSign, AssertionSigned](true),
 	kind[AssertionKeys, KeySet](false),
 	kind[AssertionRotate, AssertionRotated](false),
+	kind[RegistryChanges, ChangesFound](false),
 }
 
 // Catalogue lists every type of call (contract: events, section 4).
 func Catalogue() []Kind { return slices.Clone(catalogue) }
+
+// FactTypes lists the types of facts that [EncodeFact] writes.
+func FactTypes() []string { return slices.Sorted(maps.Keys(factDecoders)) }
 
 // Lookup returns the kind of a CloudEvent type.
 func Lookup(typ string) (Kind, bool) {
@@ -96,6 +101,10 @@ type (
 	coded interface {
 		statusCode() int
 		setStatusCode(int)
+	}
+	// sourced replies hold CloudEvents of the installation that source belongs to.
+	sourced interface {
+		dataFrom(source string) (any, error)
 	}
 	// ofTenant replies know the real id of the tenant.
 	ofTenant interface{ tenantID() iot.TenantID }

@@ -124,7 +124,14 @@ func EncodeReply(request *event.Event, source string, rep Reply, now time.Time) 
 			return event.Event{}, err
 		}
 	}
-	return e, setJSON(&e, rep)
+	var data any = rep
+	if s, ok := rep.(sourced); ok {
+		var err error
+		if data, err = s.dataFrom(source); err != nil {
+			return event.Event{}, err
+		}
+	}
+	return e, setJSON(&e, data)
 }
 
 // DecodeReply returns the reply to req that e carries, or the error that it

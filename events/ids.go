@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"strconv"
 
 	"github.com/google/uuid"
 )
@@ -29,3 +30,13 @@ func DerivedID(fields ...string) string {
 // Sequence writes a tenant's change counter as the attribute sequence and the
 // claim rev hold it: of fixed width, so that it sorts by bytes.
 func Sequence(n uint64) string { return fmt.Sprintf("%020d", n) }
+
+// ParseSequence is the inverse of [Sequence]; it takes what Sequence writes and
+// nothing else.
+func ParseSequence(s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || len(s) != 20 {
+		return 0, fmt.Errorf("sequence is %.40q, want 20 digits", s)
+	}
+	return n, nil
+}

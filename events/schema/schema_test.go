@@ -26,6 +26,8 @@ var (
 	}
 	registration = events.Registration{DeviceID: "4711", Via: []iot.DeviceID{"gw"}, Defaults: map[string]any{"a": 1}}
 	jwt          = "e30.e30.AA"
+
+	deviceChanged = events.RegistryChanged{Type: events.TypeDeviceChanged, TenantID: "T", Sequence: 2, DeviceID: "D", Change: "UPDATE", At: noon}
 )
 
 // examples are values of every type, as Go code makes them.
@@ -47,10 +49,39 @@ var examples = map[string][]any{
 	events.TypeAssertionKeys + ".result":   {&events.KeySet{Keys: []json.RawMessage{json.RawMessage(`{"kty":"OKP","crv":"Ed25519","x":"AA","kid":"k","alg":"EdDSA","use":"sig"}`)}}},
 	events.TypeAssertionRotate:             {events.AssertionRotate{OverlapSeconds: 3600}},
 	events.TypeAssertionRotate + ".result": {&events.AssertionRotated{KID: "k"}},
+	events.TypeTenantChanged:               {events.RegistryChanged{Type: events.TypeTenantChanged, TenantID: "T", Sequence: 1, Change: "CREATE", Enabled: true, At: noon}},
+	events.TypeDeviceChanged:               {deviceChanged},
+	events.TypeCredentialsChanged:          {events.RegistryChanged{Type: events.TypeCredentialsChanged, TenantID: "T", Sequence: 3, DeviceID: "D", At: noon}},
+	events.TypeDevicesDeleted:              {events.RegistryChanged{Type: events.TypeDevicesDeleted, TenantID: "T", Sequence: 4, At: noon}},
+	events.TypeDeviceProvisioned: {
+		events.DeviceProvisioned{TenantID: "T", DeviceID: "D", Method: events.ByCertificate},
+		events.DeviceProvisioned{TenantID: "T", DeviceID: "D", GatewayID: "G", Method: events.ByGateway},
+	},
+	events.TypeRegistryChanges: {
+		events.RegistryChanges{Since: noon, Max: 1000},
+		events.RegistryChanges{Sequences: map[iot.TenantID]uint64{"T": 41}, Max: 1},
+	},
+	events.TypeRegistryChanges + ".result": {
+		dataOf(&events.ChangesFound{Changes: []events.RegistryChanged{deviceChanged}, More: true, Now: noon}),
+		dataOf(&events.ChangesFound{Now: noon}),
+	},
 	events.TypeError: {
 		events.ErrorDataOf(iot.Errorf(iot.ErrNotFound, "device is disabled or not registered")),
 		events.ErrorDataOf(&iot.Error{Sentinel: iot.ErrUnavailable, RetryAfter: 1500 * time.Millisecond}),
 	},
+}
+
+// dataOf is what a reply looks like that is encoded by the envelope.
+func dataOf(rep *events.ChangesFound) json.RawMessage {
+	call, err := events.EncodeRequest(events.RegistryChanges{Max: 1}, events.Envelope{Source: "//sluice.local/router/r", ID: "1", Time: noon, Timeout: time.Second})
+	if err != nil {
+		panic(err)
+	}
+	e, err := events.EncodeReply(&call, "//sluice.local/functions/registry", rep, noon)
+	if err != nil {
+		panic(err)
+	}
+	return e.Data()
 }
 
 // wrong is, for every type, data that must not pass.
@@ -68,6 +99,13 @@ var wrong = map[string]string{
 	events.TypeAssertionKeys + ".result":      `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AA","d":"AA","kid":"k","alg":"EdDSA","use":"sig"}]}`,
 	events.TypeAssertionRotate:                `{"overlap-seconds":-1}`,
 	events.TypeAssertionRotate + ".result":    `{}`,
+	events.TypeTenantChanged:                  `{"type":"tenant-change-v1","source":"device-registry","creation-time":"2026-11-22T12:00:00Z","tenant-id":"T","change":"CREATE","enabled":true}`,
+	events.TypeDeviceChanged:                  `{"type":"device-change-v1","source":"device-registry","creation-time":"2026-11-22T12:00:00Z","tenant-id":"T","device-id":"D","change":"DELETE","enabled":true}`,
+	events.TypeCredentialsChanged:             `{"type":"credentials-change-v1","source":"device-registry","creation-time":"2026-11-22T12:00:00Z","tenant-id":"T","device-id":"D","secrets":[]}`,
+	events.TypeDevicesDeleted:                 `{"type":"device-change-v1","source":"device-registry","creation-time":"2026-11-22T12:00:00Z","tenant-id":"T"}`,
+	events.TypeDeviceProvisioned:              `{"tenant-id":"T","device-id":"D","method":"gateway"}`,
+	events.TypeRegistryChanges:                `{"after":{"tenants":{"T":41}},"max":10}`,
+	events.TypeRegistryChanges + ".result":    `{"changes":[{"specversion":"1.0"}],"more":false,"now":"2026-11-22T12:00:00Z"}`,
 	events.TypeError:                          `{"status":404,"code":"not-found","error":"","retry-after-seconds":1}`,
 }
 
@@ -129,6 +167,9 @@ func TestEveryTypeHasItsSchemaAndExamples(t *testing.T) {
 	want := map[string]bool{events.TypeError: true}
 	for _, k := range events.Catalogue() {
 		want[k.Type], want[k.ReplyType()] = k.Type != events.TypeAssertionKeys, true
+	}
+	for _, typ := range events.FactTypes() {
+		want[typ] = true
 	}
 	files, err := schema.Files.ReadDir(".")
 	if err != nil {
