@@ -10,15 +10,16 @@
 // [CheckTarget] and [CheckReply] for the form of an address. No answer is kept
 // here: the functions say how long their callers may keep theirs.
 //
-// What a program wires, all in [router.Options] and [router.Listener]:
+// What a program wires:
 //
-//	router.Options.Invoker    events.Invoker; nil = there are no service addresses
-//	router.Options.Tokens     router.Tokens, an *authtoken.Issuer; nil = there is no cbs
-//	router.Listener.Scope     router.ScopeAll (roles northbound, internal), router.ScopeServices
-//	                          (role registry), router.ScopeTokens (role auth)
-//	authtoken.Open(path, authtoken.Options{Issuer, Audience, Lifetime, Algorithm})
-//	                          path is DATA/keys/auth-token.pem, made with mode 0600
-//	Issuer.Keys()             JWKs to be listed at /validating-keys beside the assertion keys
+//	router.Options.Invoker  answers the calls; nil = there are no service addresses
+//	router.Options.Tokens   an *authtoken.Issuer; nil = there is no cbs
+//	router.Listener.Scope   ScopeAll for the roles northbound and internal, ScopeServices
+//	                        for registry, ScopeTokens for auth
+//	authtoken.Open          with the file keys/auth-token.pem of the data folder, and of the
+//	                        configuration auth.issuer, auth.audience, auth.token-lifetime
+//	authtoken.Issuer.Handler at GET /validating-keys of the listeners of role health,
+//	                        with the keys of the assertions as the others
 //
 // The router's Run and Shutdown end what is in flight.
 package service

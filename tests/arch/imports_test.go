@@ -32,6 +32,7 @@ var mayImport = []importRow{
 	{"internal/assertion", []string{"internal/iot"}, "tokens carry domain words only"},
 	{"internal/attempts", []string{"internal/iot"}, "counting failures knows no protocol"},
 	{"internal/auth/oidc", []string{"internal/iot"}, "tokens of others, whoever presents them"},
+	{"internal/auth/authtoken", []string{"internal/auth"}, "who verifies these tokens is elsewhere"},
 	{"internal/auth", []string{"internal/iot", "internal/auth/oidc", "internal/config", "internal/config/strictyaml"}, "identities are a file, independent of who asks"},
 	{"internal/config/strictyaml", nil, "reading YAML knows nothing of what is read"},
 	{"internal/config", []string{"internal/iot", "internal/config/strictyaml"}, "the file is read before anything runs"},
