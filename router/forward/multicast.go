@@ -20,6 +20,7 @@ const (
 type copies struct {
 	from *peer.Link
 	id   uint32
+	done func(amqp.Raw) // of a message of this process, which came on no link
 
 	mu      sync.Mutex
 	pending int
@@ -68,11 +69,17 @@ func (a *address) multicast(w *work, s *sender, ev *peer.Event, parts *Parts) pl
 		m = &copies{from: ev.Link, id: ev.ID, pending: len(a.receivers)}
 		out.Token = peer.Token{Ref: m}
 	}
+	a.spread(w, m, &out, parts)
+	return placement{to: peer.Token{Ref: m}}
+}
+
+// spread sends a copy to every receiver, of which there is one at least.
+func (a *address) spread(w *work, m *copies, out *peer.Outgoing, parts *Parts) {
 	var joined []byte
 	for r := range a.receivers {
 		if len(r.backlogged) == 0 {
 			w.lock(r.c)
-			switch r.l.Send(&out) {
+			switch r.l.Send(out) {
 			case peer.Sent:
 				a.counts.Forwarded++
 				w.b.Touch(r.c)
@@ -86,9 +93,8 @@ func (a *address) multicast(w *work, s *sender, ev *peer.Event, parts *Parts) pl
 		if joined == nil {
 			joined = parts.join()
 		}
-		a.delay(w, r, m, &out, joined)
+		a.delay(w, r, m, out, joined)
 	}
-	return placement{to: peer.Token{Ref: m}}
 }
 
 // delayed is a copy that awaits its receiver's credit.
@@ -183,6 +189,10 @@ func (r *Router) settleUp(w *work) {
 // copyOutcome notes a receiver's word on its copy.
 func (r *Router) copyOutcome(w *work, m *copies, state amqp.Raw) {
 	if state, last := m.outcome(state); last {
+		if m.done != nil {
+			m.done(state)
+			return
+		}
 		r.settle(w, peer.Token{Ref: m.from, ID: m.id}, state)
 	}
 }
