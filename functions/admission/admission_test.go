@@ -3,18 +3,22 @@ package admission_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/functions/admission"
+	"github.com/sluice-iot/sluice/functions/registration"
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/registry"
 )
 
-// reader answers every query with one snapshot or error.
+// reader answers every query with one snapshot or error; nothing else is asked
+// of it.
 type reader struct {
+	admission.Registry
 	snapshot registry.Snapshot
 	err      error
 }
@@ -28,6 +32,12 @@ type signer struct{ got []assertion.Subject }
 func (s *signer) Sign(_ context.Context, sub assertion.Subject) (assertion.Token, error) {
 	s.got = append(s.got, sub)
 	return assertion.Token{JWT: "a.b.c", Expires: time.Unix(24*3600, 0)}, nil
+}
+
+func function(r admission.Registry, s registration.Signer) *admission.Function {
+	return admission.New(admission.Config{
+		Registry: r, Passwords: registry.NewPasswords(4, 1), Signer: s, Log: slog.New(slog.DiscardHandler), Now: now,
+	})
 }
 
 func now() time.Time { return time.Unix(0, 0) }
@@ -67,7 +77,7 @@ func TestEveryRefusalCostsASlowHash(t *testing.T) {
 		"wrong, slow hash":     {snapshot: snapshot(password("bcrypt", "$2a$04$.ojuZPG3shkyViV9GtxUpuaOAnrcRx5vbtjIHFs/82yPnSoduo26q"))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := admission.New(r, registry.NewPasswords(4, 1), &signer{}, now)
+			f := function(r, &signer{})
 			if _, err := f.Handle(ended, request("wrong")); !errors.Is(err, iot.ErrTimeout) {
 				t.Errorf("got %v: no slow hash was begun", err)
 			}
@@ -81,7 +91,7 @@ func TestEveryRefusalCostsASlowHash(t *testing.T) {
 func TestTheTokenIsSignedAtTheSnapshotsPosition(t *testing.T) {
 	s := &signer{}
 	sum := password("sha-256", sha256OfPW)
-	f := admission.New(reader{snapshot: snapshot(sum)}, registry.NewPasswords(4, 1), s, now)
+	f := function(reader{snapshot: snapshot(sum)}, s)
 	got, err := f.Handle(t.Context(), request("pw"))
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +106,7 @@ func TestTheTokenIsSignedAtTheSnapshotsPosition(t *testing.T) {
 }
 
 func TestAStoreThatIsDownIsNoRefusal(t *testing.T) {
-	f := admission.New(reader{err: iot.Errorf(iot.ErrUnavailable, "down")}, registry.NewPasswords(4, 1), &signer{}, now)
+	f := function(reader{err: iot.Errorf(iot.ErrUnavailable, "down")}, &signer{})
 	if _, err := f.Handle(t.Context(), request("pw")); !errors.Is(err, iot.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}

@@ -3,38 +3,49 @@ package registration
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/sluice-iot/sluice/events"
+	"github.com/sluice-iot/sluice/functions/provisioning"
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/registry"
 )
-
-// Reader reads the registry.
-type Reader interface {
-	Read(context.Context, registry.Query) (registry.Snapshot, error)
-}
 
 // Signer vouches.
 type Signer interface {
 	Sign(context.Context, assertion.Subject) (assertion.Token, error)
 }
 
-// Function answers registration.assert.
-type Function struct {
-	registry Reader
-	signer   Signer
-	now      func() time.Time
+// Config is what assertions stand on.
+type Config struct {
+	Registry provisioning.Registry
+	Signer   Signer
+	Poster   events.Poster // told of devices that gateways register; may be nil
+	Log      *slog.Logger
+	Now      func() time.Time
 }
 
-// New returns the function over r and s.
-func New(r Reader, s Signer, now func() time.Time) *Function { return &Function{r, s, now} }
+// Function answers registration.assert.
+type Function struct {
+	Config
+	provisioner *provisioning.Provisioner
+}
 
-// Handle asserts the registration. iot.ErrInvalid where tenant or device are
-// missing, iot.ErrNotFound for an unknown tenant and an unknown or disabled
-// device, iot.ErrForbidden for a gateway that may not act and for a disabled
-// tenant, for which nobody vouches.
+// New returns the function.
+func New(c Config) *Function {
+	return &Function{Config: c, provisioner: provisioning.New(c.Registry, c.Poster, c.Log)}
+}
+
+// Handle asserts the registration. A missing device is registered for a gateway
+// that may do so. iot.ErrInvalid where tenant or device are missing or no
+// device may have the id, iot.ErrNotFound for an unknown tenant and an unknown
+// or disabled device, iot.ErrForbidden for a gateway that may not act, at a limit
+// of the tenant, and for a disabled tenant, for which nobody vouches;
+// iot.ErrUnavailable also when the device was registered and nobody took the
+// notice of it.
 func (f *Function) Handle(ctx context.Context, req events.RegistrationAssert) (*events.RegistrationAsserted, error) {
 	if req.TenantID == "" || req.DeviceID == "" {
 		return nil, iot.Errorf(iot.ErrInvalid, "tenant and device-id are required")
@@ -43,20 +54,56 @@ func (f *Function) Handle(ctx context.Context, req events.RegistrationAssert) (*
 	if req.GatewayID != req.DeviceID {
 		q.Gateway = req.GatewayID
 	}
-	s, err := f.registry.Read(ctx, q)
+	s, err := f.read(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	if !s.Tenant.Tenant.IsEnabled() {
-		return nil, iot.Errorf(iot.ErrForbidden, "tenant is disabled or not registered")
+	created := false
+	if registry.MayProvision(&s) {
+		if created, err = f.provisioner.ByGateway(ctx, &s); err != nil {
+			return nil, err
+		}
+		if s, err = f.read(ctx, q); err != nil {
+			return nil, err
+		}
 	}
-	reg, tok, err := Vouch(ctx, f.signer, &s)
+	if s, err = f.tell(ctx, q, s, created); err != nil {
+		return nil, err
+	}
+	reg, tok, err := Vouch(ctx, f.Signer, &s)
 	if err != nil {
 		return nil, err
 	}
-	return &events.RegistrationAsserted{
-		Registration: reg, Assertion: tok.JWT, AssertionExpires: tok.Expires, CacheFor: CacheFor(tok, f.now()),
-	}, nil
+	got := &events.RegistrationAsserted{
+		Registration: reg, Assertion: tok.JWT, AssertionExpires: tok.Expires, CacheFor: CacheFor(tok, f.Now()),
+	}
+	if f.provisioner.Untold(&s) {
+		got.CacheFor = 0 // the next look-up is to tell
+	}
+	return got, nil
+}
+
+func (f *Function) read(ctx context.Context, q registry.Query) (registry.Snapshot, error) {
+	s, err := f.Registry.Read(ctx, q)
+	if err == nil && !s.Tenant.Tenant.IsEnabled() {
+		err = iot.Errorf(iot.ErrForbidden, "tenant is disabled or not registered")
+	}
+	return s, err
+}
+
+// tell tells of devices that the world was not told of yet, and returns the
+// state after it.
+func (f *Function) tell(ctx context.Context, q registry.Query, s registry.Snapshot, created bool) (registry.Snapshot, error) {
+	if !f.provisioner.Untold(&s) {
+		return s, nil
+	}
+	if _, err := registry.Assert(&s); err != nil {
+		return s, err
+	}
+	if err := f.provisioner.Tell(ctx, q, s, created); err != nil && (created || !errors.Is(err, iot.ErrUnavailable)) {
+		return s, err
+	}
+	return f.read(ctx, q)
 }
 
 // Vouch asserts the registration of the snapshot's device and signs the

@@ -89,7 +89,7 @@ func Object(t *registry.TenantRecord, now time.Time) (events.TenantObject, error
 	}
 	for i := range t.Tenant.TrustedCA {
 		a := &t.Tenant.TrustedCA[i]
-		if now.Before(a.NotBefore.Time) || (!a.NotAfter.IsZero() && now.After(a.NotAfter.Time)) {
+		if !registry.AnchorValid(a, now) {
 			continue
 		}
 		raw, err := anchor(a)
