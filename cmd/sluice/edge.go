@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/auth"
+	"github.com/sluice-iot/sluice/internal/auth/authtoken"
 	"github.com/sluice-iot/sluice/internal/config"
 	"github.com/sluice-iot/sluice/internal/listen"
 	"github.com/sluice-iot/sluice/internal/observe"
@@ -38,7 +39,13 @@ func (i *installation) openRouter(_, work context.Context) error {
 		// Registry changes do not reach the router, so no token may outlive them for long.
 		i.verifier.LimitAge(tokenAge)
 	}
-	i.router = router.New(router.Options{Name: i.cfg.Name, Directory: i.directory, Verifier: i.verifier, Addresses: i.cfg.Addresses, Logger: i.log})
+	var err error
+	if i.tokens, err = authtoken.Open(i.data.File("keys", "auth-token.pem"), authtoken.Options{
+		Issuer: i.cfg.Auth.Issuer, Audience: i.cfg.Auth.Audience, Lifetime: i.cfg.Auth.TokenLifetime}); err != nil {
+		return err
+	}
+	i.router = router.New(router.Options{Name: i.cfg.Name, Directory: i.directory, Verifier: i.verifier, Addresses: i.cfg.Addresses,
+		Invoker: i.invoker, Tokens: i.tokens, Logger: i.log})
 	i.metrics.MustRegister(i.router)
 	i.group.Go(func() { i.router.Run(work) })
 	i.group.Go(func() { i.tuneMemory(work) })
@@ -115,15 +122,8 @@ func (i *installation) serve(work context.Context) error {
 	if err := i.serveFunctions(work); err != nil {
 		return err
 	}
-	for _, role := range []string{config.RoleNorthbound, config.RoleInternal} {
-		for _, s := range i.sockets[role] {
-			conf, err := listen.ConfiguredTLS(s.conf, i.own, i.log)
-			if err != nil {
-				return err
-			}
-			l := router.Listener{Listener: s.Listener, TLS: conf, Components: role == config.RoleInternal, Mechanisms: s.conf.Mechanisms}
-			i.goServe("router", func() error { return i.router.Serve(work, l) })
-		}
+	if err := i.serveRouter(work); err != nil {
+		return err
 	}
 	if i.downstream != nil {
 		i.goServe("downstream", func() error { return i.downstream.Run(work) })
@@ -143,12 +143,39 @@ func (i *installation) serve(work context.Context) error {
 	return nil
 }
 
+// scopes are the roles of a router's listeners, with what is served there.
+var scopes = map[string]router.Scope{
+	config.RoleNorthbound: router.ScopeAll, config.RoleInternal: router.ScopeAll,
+	config.RoleRegistry: router.ScopeServices, config.RoleAuth: router.ScopeTokens,
+}
+
+func (i *installation) serveRouter(work context.Context) error {
+	for role, scope := range scopes {
+		for _, s := range i.sockets[role] {
+			conf, err := listen.ConfiguredTLS(s.conf, i.own, i.log)
+			if err != nil {
+				return err
+			}
+			l := router.Listener{Listener: s.Listener, TLS: conf, Components: role == config.RoleInternal, Mechanisms: s.conf.Mechanisms, Scope: scope}
+			i.goServe("router", func() error { return i.router.Serve(work, l) })
+		}
+	}
+	return nil
+}
+
 // serveHealth answers probes, metrics and the public keys.
 func (i *installation) serveHealth(work context.Context) error {
 	mux := observe.NewHandler(i.health, i.metrics)
 	if i.identity != nil {
-		mux.HandleFunc("GET /validating-keys", i.serveKeys)
 		mux.HandleFunc("GET /.well-known/jwks.json", i.serveKeys)
+	}
+	switch {
+	case i.tokens != nil && i.identity != nil:
+		mux.Handle("GET /validating-keys", i.tokens.Handler(i.assertionKeys))
+	case i.tokens != nil:
+		mux.Handle("GET /validating-keys", i.tokens.Handler(nil))
+	case i.identity != nil:
+		mux.HandleFunc("GET /validating-keys", i.serveKeys)
 	}
 	for _, s := range i.sockets[config.RoleHealth] {
 		if err := i.serveHTTP(work, s, &http.Server{Handler: mux}); err != nil {

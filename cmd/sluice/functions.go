@@ -118,6 +118,12 @@ func (i *installation) serveFunctions(work context.Context) error {
 	return nil
 }
 
+// assertionKeys are the public keys of the assertions.
+func (i *installation) assertionKeys(ctx context.Context) ([]json.RawMessage, error) {
+	set, _, err := i.identity.KeySource()(ctx)
+	return set.Keys, err
+}
+
 // serveKeys answers with the public keys, for Hono's components.
 func (i *installation) serveKeys(w http.ResponseWriter, r *http.Request) {
 	set, age, err := i.identity.KeySource()(r.Context())

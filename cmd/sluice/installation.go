@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/auth"
+	"github.com/sluice-iot/sluice/internal/auth/authtoken"
 	"github.com/sluice-iot/sluice/internal/config"
 	"github.com/sluice-iot/sluice/internal/listen"
 	"github.com/sluice-iot/sluice/internal/observe"
@@ -52,6 +53,7 @@ type installation struct {
 	identity   *identity.Identity // nil = in another process
 	invoker    events.Invoker
 	verifier   *assertion.Verifier
+	tokens     *authtoken.Issuer // of the Authentication API
 	router     *router.Router
 	downstream *downstream.Set
 	admissions *adapters.Admissions
@@ -130,7 +132,7 @@ func (i *installation) open(ctx, work context.Context) (err error) {
 func (i *installation) roles() []string {
 	roles := []string{config.RoleHealth}
 	if i.parts.router {
-		roles = append(roles, config.RoleNorthbound, config.RoleInternal)
+		roles = append(roles, config.RoleNorthbound, config.RoleInternal, config.RoleRegistry, config.RoleAuth, config.RoleIngress)
 	}
 	if i.parts.http {
 		roles = append(roles, config.RoleHTTPAdapter)
