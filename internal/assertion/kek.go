@@ -5,13 +5,8 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 )
 
 // KEK is the key-encryption key that seals private keys before they are
@@ -28,6 +23,11 @@ const KEKSize = 32
 // wrapVersion is the first byte of everything a localKEK sealed; nonce and
 // ciphertext with tag follow.
 const wrapVersion = 1
+
+var (
+	errForm = errors.New("assertion: sealed key was not sealed by a key-encryption key of this kind")
+	errOpen = errors.New("assertion: sealed key does not open: it was sealed by another key-encryption key or changed since")
+)
 
 type localKEK struct{ aead cipher.AEAD }
 
@@ -48,67 +48,31 @@ func NewKEK(key []byte) (KEK, error) {
 	return &localKEK{aead: aead}, nil
 }
 
-// ParseKEK is [NewKEK] for a key written in standard Base64 with padding, as
-// an environment variable or a secret file holds it.
+// ParseKEK is [NewKEK] for a key in the form of [ParseKey].
 func ParseKEK(text string) (KEK, error) {
-	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	key, err := ParseKey(text)
 	if err != nil {
-		return nil, errors.New("assertion: key-encryption key is not Base64 with padding")
+		return nil, err
 	}
 	return NewKEK(key)
 }
 
-// FileKEK reads the key-encryption key from path and creates it at the first
-// start: a random key, file mode 0600, folder 0700. A file that others may
-// read is refused. Two processes that start at once agree on one key.
-func FileKEK(path string) (KEK, error) {
-	if err := createKEKFile(path); err != nil {
+// EnvKEK is [NewKEK] for the key that an environment variable holds; see [EnvKey].
+func EnvKEK(name string) (KEK, error) {
+	key, err := EnvKey(name)
+	if err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("assertion: key-encryption key: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("assertion: %s has mode %#o and others may read it: want 0600", path, mode)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("assertion: key-encryption key: %w", err)
-	}
-	kek, err := ParseKEK(string(text))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return kek, nil
+	return NewKEK(key)
 }
 
-// createKEKFile makes path appear with its whole content or not at all: the
-// link fails where another process was first.
-func createKEKFile(path string) error {
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return nil // there, or reported by the caller's own look
-	}
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("assertion: folder of the key-encryption key: %w", err)
-	}
-	key := make([]byte, KEKSize)
-	rand.Read(key) // never fails
-	tmp, err := os.CreateTemp(dir, ".kek-*")
+// FileKEK is [NewKEK] for the key of a file; see [FileKey].
+func FileKEK(path string) (KEK, error) {
+	key, err := FileKey(path)
 	if err != nil {
-		return fmt.Errorf("assertion: create key-encryption key: %w", err)
+		return nil, err
 	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.WriteString(base64.StdEncoding.EncodeToString(key) + "\n")
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Link(tmp.Name(), path)
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("assertion: create key-encryption key: %w", err)
-	}
-	return nil
+	return NewKEK(key)
 }
 
 func (k *localKEK) Wrap(_ context.Context, key, label []byte) ([]byte, error) {
@@ -121,11 +85,11 @@ func (k *localKEK) Wrap(_ context.Context, key, label []byte) ([]byte, error) {
 func (k *localKEK) Unwrap(_ context.Context, wrapped, label []byte) ([]byte, error) {
 	n := 1 + k.aead.NonceSize()
 	if len(wrapped) < n || wrapped[0] != wrapVersion {
-		return nil, errors.New("assertion: sealed key is of an unknown form")
+		return nil, errForm
 	}
 	key, err := k.aead.Open(nil, wrapped[1:n], wrapped[n:], label)
 	if err != nil {
-		return nil, errors.New("assertion: sealed key does not open: it was sealed by another key-encryption key or changed since")
+		return nil, errOpen
 	}
 	return key, nil
 }

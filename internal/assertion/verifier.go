@@ -43,6 +43,7 @@ type Verifier struct {
 	voids  *voids
 	parser *jwt.Parser
 	maxAge atomic.Int64 // time.Duration; 0 = until exp
+	used   atomic.Pointer[chan struct{}]
 	closed sync.Once
 }
 
@@ -75,6 +76,9 @@ func NewVerifier(cfg VerifierConfig) *Verifier {
 // the keys to decide could not be had within KeyWait. It keeps no reference to
 // token.
 func (v *Verifier) Verify(token []byte, now time.Time) (Claims, error) {
+	if c := v.used.Load(); c != nil && v.used.CompareAndSwap(c, nil) {
+		close(*c)
+	}
 	if e := v.cache.get(token); e != nil {
 		return v.admit(e, token, now)
 	}
@@ -172,6 +176,20 @@ func (v *Verifier) Void(tenant iot.TenantID, device iot.DeviceID, rev string, no
 // until it is called again; 0 lifts the limit. A router that cannot follow the
 // registry's changes sets 300 s (contract: events, 4.1).
 func (v *Verifier) LimitAge(d time.Duration) { v.maxAge.Store(int64(max(d, 0))) }
+
+// NextUse returns a channel that is closed when Verify is called next: who
+// follows the registry need ask only while tokens are in use.
+func (v *Verifier) NextUse() <-chan struct{} {
+	c := make(chan struct{})
+	for {
+		if there := v.used.Load(); there != nil {
+			return *there
+		}
+		if v.used.CompareAndSwap(nil, &c) {
+			return c
+		}
+	}
+}
 
 // Refresh asks for the keys now, so that the first token need not wait.
 func (v *Verifier) Refresh(ctx context.Context) error { return v.keys.refresh(ctx, time.Now()) }

@@ -306,3 +306,25 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	})
 }
+
+func TestNextUse(t *testing.T) {
+	c := newClock()
+	v := newVerifier(t, assertion.VerifierConfig{Keys: newSigner(t, &memoryKeys{}, c, "").KeySource()})
+	first, same := v.NextUse(), v.NextUse()
+	if first != same {
+		t.Error("two who wait have two channels")
+	}
+	select {
+	case <-first:
+		t.Fatal("used before Verify")
+	default:
+	}
+	v.Verify([]byte("x"), c.Now()) // refused, but used
+	<-first
+	second := v.NextUse()
+	select {
+	case <-second:
+		t.Error("closed by the use before")
+	default:
+	}
+}
