@@ -115,22 +115,27 @@ func (s *Server) leave() {
 
 // respond works on a request and replies, if there is somebody to reply to.
 func (s *Server) respond(q *forward.Request, req *request) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.o.Timeout)
-	defer cancel()
 	if !req.repliable() || !q.Reachable(req.replyTo) {
 		s.o.Logger.Debug("request without a reply link", "address", req.address, "operation", req.operation)
 		return
 	}
-	a := s.perform(ctx, q.Conn, req)
+	if message := s.reply(q.Conn, req); !q.Reply(req.replyTo, message) {
+		s.o.Logger.Debug("reply not taken", "address", req.address, "operation", req.operation, "bytes", len(message))
+	}
+}
+
+// reply is the encoded answer to a request, in time.
+func (s *Server) reply(c *peer.Conn, req *request) []byte {
+	ctx, cancel := context.WithTimeout(s.ctx, s.o.Timeout)
+	defer cancel()
+	a := s.perform(ctx, c, req)
 	message, err := encode(req, &a)
 	if err != nil {
 		s.o.Logger.Error("reply does not encode", "address", req.address, "operation", req.operation, "err", err)
 		a = failed(500, "internal error")
 		message, _ = encode(req, &a)
 	}
-	if !q.Reply(req.replyTo, message) {
-		s.o.Logger.Debug("reply not taken", "address", req.address, "operation", req.operation, "bytes", len(message))
-	}
+	return message
 }
 
 // perform decides on a request in the order of messaging 2.3, and waits for its turn.
