@@ -68,24 +68,6 @@ func (d *Directory) Password(ctx context.Context, name, password string) (*Ident
 	return e.identity, nil
 }
 
-// Operator returns the operator by that name if the secret is right; see
-// [Directory.Authenticate] for the errors.
-func (d *Directory) Operator(ctx context.Context, name, password string) (*Operator, error) {
-	s := d.current.Load()
-	v, e := s.dummy, s.operators[name]
-	if e != nil {
-		v = e.verifier
-	}
-	ok, err := d.verify(ctx, v, password)
-	if err != nil {
-		return nil, err
-	}
-	if !ok || e == nil {
-		return nil, errDenied()
-	}
-	return e.operator, nil
-}
-
 func (d *Directory) verify(ctx context.Context, v *verifier, password string) (bool, error) {
 	if len(password) > maxPassword {
 		return false, nil

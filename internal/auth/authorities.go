@@ -9,14 +9,16 @@ import (
 type Activity uint8
 
 // Read is to receive from an address, Write to send to it, Execute to have an
-// operation of a service done.
+// operation of a service done. Export is for operators only: to read what devices
+// prove themselves with.
 const (
 	Read Activity = 1 << iota
 	Write
 	Execute
+	Export
 )
 
-// ParseActivity reads the words read, write and execute in either case.
+// ParseActivity reads the words read, write, execute and export in either case.
 func ParseActivity(word string) (Activity, error) {
 	switch strings.ToLower(word) {
 	case "read":
@@ -25,8 +27,10 @@ func ParseActivity(word string) (Activity, error) {
 		return Write, nil
 	case "execute":
 		return Execute, nil
+	case "export":
+		return Export, nil
 	}
-	return 0, fmt.Errorf("unknown activity %q; expected read, write or execute", word)
+	return 0, fmt.Errorf("unknown activity %q; expected read, write, execute or export", word)
 }
 
 func (a Activity) String() string {
@@ -34,7 +38,7 @@ func (a Activity) String() string {
 	for _, w := range []struct {
 		a    Activity
 		name string
-	}{{Read, "read"}, {Write, "write"}, {Execute, "execute"}} {
+	}{{Read, "read"}, {Write, "write"}, {Execute, "execute"}, {Export, "export"}} {
 		if a&w.a != 0 {
 			words = append(words, w.name)
 		}

@@ -201,9 +201,14 @@ func TestFileErrors(t *testing.T) {
 		"limits":            {id("limits: {links: -1}"), "negative"},
 		"sessions":          {id("limits: {sessions: 70000}"), "65535"},
 		"typo":              {id("secrets: x"), `:2: unknown key "secrets" in identities[0]; nearest known key: "secret"`},
-		"operator secret":   {"operators: [{name: a, scopes: []}]", `operator "a": secret`},
+		"operator secret":   {"operators: [{name: a, scopes: []}]", `operator "a": neither secret nor certificate`},
+		"operator secret 2": {`operators: [{name: a, secret: "geheim", scopes: []}]`, `operator "a": secret`},
+		"operator name":     {"operators: [{name: 'oidc:a', certificate: a, scopes: []}]", "those of tokens"},
+		"certificate":       {"operators: [{name: a, certificate: c, scopes: []}, {name: b, certificate: c, scopes: []}]", "another operator's"},
+		"export address":    {id("authorities: [{address: x, may: [export]}]"), "export is for operators"},
+		"issuer":            {"issuers: [{issuer: 'https://x', audience: a}]", "no authorities-claim and no operator-scopes-claim"},
 		"operator scope":    {"operators: [{name: a, scopes: [{may: [read]}]}]", "names no tenant"},
-		"operator activity": {"operators: [{name: a, scopes: [{tenant: A, may: [execute]}]}]", "read and write only"},
+		"operator activity": {"operators: [{name: a, scopes: [{tenant: A, may: [execute]}]}]", "read, write and export only"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := auth.Open(writeFile(t, c.text), auth.Options{})

@@ -42,7 +42,7 @@ func AddIdentityWith(path, name, secret string, authorities ...Authority) error 
 	return addEntry(path, "identities", name, y)
 }
 
-// AddOperator adds an operator with the given activities, Read and Write, per
+// AddOperator adds an operator with the given activities, Read, Write and Export, per
 // tenant; "*" is every tenant. For the rest see [AddIdentity].
 func AddOperator(path, name string, scopes map[string]Activity) (secret string, err error) {
 	secret = GenerateSecret()
@@ -72,7 +72,7 @@ func yamlAuthority(a Authority) authorityYAML {
 
 func words(a Activity) []string {
 	var out []string
-	for _, one := range []Activity{Read, Write, Execute} {
+	for _, one := range []Activity{Read, Write, Execute, Export} {
 		if a&one != 0 {
 			out = append(out, one.String())
 		}

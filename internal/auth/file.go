@@ -29,17 +29,6 @@ type authorityYAML struct {
 	May       []string `yaml:"may,flow,omitempty" json:"may"`
 }
 
-type operatorYAML struct {
-	Name   string      `yaml:"name"`
-	Secret string      `yaml:"secret"`
-	Scopes []scopeYAML `yaml:"scopes,flow"`
-}
-
-type scopeYAML struct {
-	Tenant string   `yaml:"tenant"`
-	May    []string `yaml:"may,flow"`
-}
-
 // entry is an identity and how it proves itself.
 type entry struct {
 	identity *Identity
@@ -47,18 +36,14 @@ type entry struct {
 	external bool // by certificate
 }
 
-type operatorEntry struct {
-	operator *Operator
-	verifier *verifier
-}
-
 // snapshot is one state of the file, never changed.
 type snapshot struct {
 	entries   map[string]*entry
 	operators map[string]*operatorEntry
-	issuers   map[string]*issuer // by claim iss
-	dummy     *verifier          // does the work of the costliest secret for unknown names
-	fakes     fakes              // salts for names that have none
+	certified map[string]*Operator // by common name, or by subject where it has a =
+	issuers   map[string]*issuer   // by claim iss
+	dummy     *verifier            // does the work of the costliest secret for unknown names
+	fakes     fakes                // salts for names that have none
 	warnings  []string
 
 	version            uint64
@@ -68,7 +53,7 @@ type snapshot struct {
 
 // parse reads either format.
 func parse(name string, data []byte, allowPlain bool) (*snapshot, error) {
-	s := &snapshot{entries: map[string]*entry{}, operators: map[string]*operatorEntry{}, issuers: map[string]*issuer{}}
+	s := &snapshot{entries: map[string]*entry{}, operators: map[string]*operatorEntry{}, certified: map[string]*Operator{}, issuers: map[string]*issuer{}}
 	var err error
 	if isPermissions(data) {
 		err = s.readPermissions(name, data)
@@ -173,35 +158,6 @@ func (s *snapshot) addIdentity(y *identityYAML, allowPlain bool) error {
 	return nil
 }
 
-func (s *snapshot) addOperator(y *operatorYAML, allowPlain bool) error {
-	if y.Name == "" {
-		return fmt.Errorf("no name")
-	}
-	if s.operators[y.Name] != nil {
-		return fmt.Errorf("given twice")
-	}
-	op := &Operator{Name: y.Name, scopes: map[string]Activity{}}
-	for _, scope := range y.Scopes {
-		if scope.Tenant == "" {
-			return fmt.Errorf(`a scope names no tenant; expected one, or "*" for all`)
-		}
-		may, err := activities(scope.May)
-		if err != nil {
-			return err
-		}
-		if may&Execute != 0 {
-			return fmt.Errorf("a scope may read and write only")
-		}
-		op.scopes[scope.Tenant] |= may
-	}
-	secret, err := ParseSecret(y.Secret, allowPlain)
-	if err != nil {
-		return err
-	}
-	s.operators[y.Name] = &operatorEntry{operator: op, verifier: &verifier{secret: secret}}
-	return nil
-}
-
 // override takes over what o states; what it leaves out keeps its default.
 func (l *Limits) override(o Limits) error {
 	if o.Connections < 0 || o.Sessions < 0 || o.Links < 0 {
@@ -231,6 +187,8 @@ func (a *authorityYAML) authority() (Authority, error) {
 		return Authority{}, err
 	}
 	switch {
+	case may&Export != 0:
+		return Authority{}, fmt.Errorf("export is for operators; expected read, write or execute")
 	case a.Operation != "" && may&^Execute != 0:
 		return Authority{}, fmt.Errorf("operation %s: expected execute; read and write go with an address", a.Operation)
 	case a.Operation != "":

@@ -82,15 +82,3 @@ func (i *Identity) MayPost() bool { return i.Kind == Function }
 
 // Authorities lists what was granted; the caller must not change it.
 func (i *Identity) Authorities() []Authority { return i.authorities.List() }
-
-// Operator is a proven user of the management API.
-type Operator struct {
-	Name   string
-	scopes map[string]Activity // by tenant; "*" is every tenant
-}
-
-// May reports whether the operator may do what, Read or Write, with the tenant. The
-// tenant "*" asks for all tenants, as listing them needs.
-func (o *Operator) May(tenant string, what Activity) bool {
-	return what != 0 && (o.scopes["*"]|o.scopes[tenant])&what == what
-}

@@ -17,10 +17,11 @@ import (
 const tokenPrefix = "oidc:"
 
 type issuerYAML struct {
-	Issuer           string `yaml:"issuer"`
-	Audience         string `yaml:"audience"`
-	AuthoritiesClaim string `yaml:"authorities-claim"`
-	JWKSURL          string `yaml:"jwks-url,omitempty"`
+	Issuer              string `yaml:"issuer"`
+	Audience            string `yaml:"audience"`
+	AuthoritiesClaim    string `yaml:"authorities-claim,omitempty"`
+	OperatorScopesClaim string `yaml:"operator-scopes-claim,omitempty"`
+	JWKSURL             string `yaml:"jwks-url,omitempty"`
 }
 
 // issuer is one whose tokens are believed.
@@ -33,8 +34,8 @@ func (s *snapshot) addIssuer(y issuerYAML) error {
 	if s.issuers[y.Issuer] != nil {
 		return errors.New("given twice")
 	}
-	if y.AuthoritiesClaim == "" {
-		return errors.New("no authorities-claim; expected the claim that lists what a token allows")
+	if y.AuthoritiesClaim == "" && y.OperatorScopesClaim == "" {
+		return errors.New("no authorities-claim and no operator-scopes-claim; expected the claim that lists what a token allows")
 	}
 	v, err := oidc.New(oidc.Config{Issuer: y.Issuer, Audience: y.Audience, JWKSURL: y.JWKSURL})
 	if err != nil {
@@ -48,26 +49,35 @@ func (s *snapshot) addIssuer(y issuerYAML) error {
 // for. It is named oidc:ISSUER#SUBJECT, and ends with the token; see
 // [Directory.Authenticate] for the errors.
 func (d *Directory) Token(ctx context.Context, token string) (*Identity, error) {
-	s := d.current.Load()
-	x := s.issuers[oidc.IssuerOf(token)]
-	if x == nil {
-		return nil, iot.Errorf(iot.ErrUnauthenticated, "the token is of no known issuer")
-	}
-	t, err := x.verifier.Verify(ctx, token)
+	x, t, err := d.verifyToken(ctx, token)
 	if err != nil {
 		return nil, err
+	}
+	if x.conf.AuthoritiesClaim == "" {
+		return nil, iot.Errorf(iot.ErrUnauthenticated, "the issuer's tokens are not for applications")
 	}
 	authorities, err := x.authorities(t)
 	if err != nil {
 		return nil, iot.Errorf(iot.ErrUnauthenticated, "token: claim %s: %v", x.conf.AuthoritiesClaim, err)
 	}
 	return &Identity{
-		Name: tokenPrefix + x.conf.Issuer + "#" + t.Subject, Kind: Application, Limits: DefaultLimits(),
+		Name: x.name(t), Kind: Application, Limits: DefaultLimits(),
 		Expires: t.Expires, authorities: authorities, issuer: x,
 	}, nil
 }
 
-// authorities reads the claim; without it nothing is allowed.
+func (d *Directory) verifyToken(ctx context.Context, token string) (*issuer, *oidc.Token, error) {
+	x := d.current.Load().issuers[oidc.IssuerOf(token)]
+	if x == nil {
+		return nil, nil, iot.Errorf(iot.ErrUnauthenticated, "the token is of no known issuer")
+	}
+	t, err := x.verifier.Verify(ctx, token)
+	return x, t, err
+}
+
+func (x *issuer) name(t *oidc.Token) string { return tokenPrefix + x.conf.Issuer + "#" + t.Subject }
+
+// authorities reads the claim; a token without it allows nothing.
 func (x *issuer) authorities(t *oidc.Token) (*Authorities, error) {
 	raw, ok := t.Claims[x.conf.AuthoritiesClaim]
 	if !ok {

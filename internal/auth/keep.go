@@ -23,6 +23,11 @@ func (s *snapshot) keep(old *snapshot) {
 			e.verifier = was.verifier
 		}
 	}
+	for name, o := range s.operators {
+		if was := old.operators[name]; was != nil && reflect.DeepEqual(o.verifier.secret, was.verifier.secret) {
+			o.verifier = was.verifier
+		}
+	}
 	for name, x := range s.issuers {
 		if was := old.issuers[name]; was != nil && was.conf == x.conf {
 			s.issuers[name] = was
