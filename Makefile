@@ -17,7 +17,7 @@ SUBMODULES := tools tests/bench/peerbench
 RHEA      := 3.0.5
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-all deps check lint race fuzz bench campaign fmt tidy tidy-check vuln clean
+.PHONY: help build run test test-all deps check lint race fuzz bench campaign fmt tidy tidy-check generate vuln clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -75,7 +75,13 @@ tidy: ## go mod tidy in every module
 	$(GO) mod tidy
 	@set -e; for m in $(SUBMODULES); do echo "tidy $$m"; (cd $$m && $(GO) mod tidy); done
 
-tidy-check: ## fail when go.mod or go.sum is not tidy
+API       := functions/management/api/z_api.go
+generate: ## the code that is made from the OpenAPI document
+	$(GOTOOL) oapi-codegen -config tools/openapi/config.yaml -o $(or $(OUT),$(API)) functions/management/openapi.yaml
+
+tidy-check: ## fail when go.mod, go.sum or the generated code is not as tidy and generate leave it
+	@mkdir -p build && $(MAKE) --no-print-directory -s generate OUT=build/z_api.txt
+	@diff -u $(API) build/z_api.txt || { echo "$(API) is not what its document says: run make generate"; exit 1; }
 	$(GO) mod tidy -diff
 	@set -e; for m in $(SUBMODULES); do echo "tidy -diff $$m"; (cd $$m && $(GO) mod tidy -diff); done
 

@@ -1,0 +1,54 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// TenantWithID is a tenant as searches show it.
+type TenantWithID struct {
+	ID iot.TenantID `json:"id"`
+	iot.Tenant
+}
+
+// DeviceWithID is a device as searches show it.
+type DeviceWithID struct {
+	ID iot.DeviceID `json:"id"`
+	iot.Device
+}
+
+// DeviceRead is a device with its status, as it is read.
+type DeviceRead struct {
+	iot.Device
+	Status iot.DeviceStatus `json:"status"`
+}
+
+// WriteJSON answers with a JSON body (contract: registry, section 1.5). An
+// error says that body cannot be encoded, and nothing was written; nobody is
+// left to tell of an error of the connection.
+func WriteJSON(w http.ResponseWriter, status int, body any) error {
+	b, err := Encode(body)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(status)
+	w.Write(b)
+	return nil
+}
+
+// Encode returns v as JSON without escapes for HTML.
+func Encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return b.Bytes()[:b.Len()-1], nil // without the encoder's line end
+}
