@@ -64,7 +64,7 @@ func newInstallation(t testing.TB) *installation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := functions.Identity(functions.Deps{Registry: service, Passwords: service.Passwords(), Signer: signer, Now: clock})
+	list, err := functions.Identity(functions.Deps{Registry: service, Passwords: service.Passwords(), Signer: signer, Feed: store, Now: clock})
 	if err != nil {
 		t.Fatal(err)
 	}
