@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-iot/sluice/internal/config"
 	"github.com/sluice-iot/sluice/internal/listen"
 	"github.com/sluice-iot/sluice/internal/observe"
+	"github.com/sluice-iot/sluice/internal/observe/metrics"
 	"github.com/sluice-iot/sluice/router"
 )
 
@@ -165,7 +166,7 @@ func (i *installation) serveRouter(work context.Context) error {
 
 // serveHealth answers probes, metrics and the public keys.
 func (i *installation) serveHealth(work context.Context) error {
-	mux := observe.NewHandler(i.health, i.metrics)
+	mux := observe.NewHandler(i.health, metrics.Handler(i.metrics))
 	if i.identity != nil {
 		mux.HandleFunc("GET /.well-known/jwks.json", i.serveKeys)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/sluice-iot/sluice/internal/config"
 	"github.com/sluice-iot/sluice/internal/listen"
 	"github.com/sluice-iot/sluice/internal/observe"
+	"github.com/sluice-iot/sluice/internal/observe/metrics"
 	"github.com/sluice-iot/sluice/router"
 )
 
@@ -100,7 +101,7 @@ func (i *installation) run(ctx context.Context) (err error) {
 // open makes everything that can fail before anything is served.
 func (i *installation) open(ctx, work context.Context) (err error) {
 	i.failed = make(chan error, 16)
-	i.health, i.metrics = observe.NewHealth(), observe.NewMetrics()
+	i.health, i.metrics = observe.NewHealth(), metrics.New()
 	if i.data, err = config.OpenData(i.cfg.Data); err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
 // Package observe lets people and platforms see what the program does: the logger,
-// the metrics registry, the version, and the HTTP handler of the health listener
+// the version, and the HTTP handler of the health listener
 // with MicroProfile health documents (contract: adapters 17).
 //
 // It opens no listener, and it does not trace.
@@ -9,6 +9,5 @@
 //	health.Readiness("router-connected", func(context.Context) (bool, map[string]any) {
 //		return downstream.Ready(), nil
 //	})
-//	metrics := observe.NewMetrics()
-//	http.Serve(l, observe.NewHandler(health, metrics))
+//	http.Serve(l, observe.NewHandler(health, metrics.Handler(registry)))
 package observe

@@ -9,9 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // checkTimeout bounds one round of checks; one that takes longer counts as down.
@@ -137,13 +134,12 @@ func (h *Health) snapshot(list *[]namedCheck) []namedCheck {
 }
 
 // NewHandler returns the handler of the health listener: /started, /readiness (also
-// /readyz), /liveness (also /healthz) and /prometheus (also /metrics). More routes
-// may be added to it before it serves.
-func NewHandler(h *Health, metrics *prometheus.Registry) *http.ServeMux {
+// /readyz), /liveness (also /healthz) and, unless metrics is nil, /prometheus (also
+// /metrics). More routes may be added to it before it serves.
+func NewHandler(h *Health, metrics http.Handler) *http.ServeMux {
 	started := namedCheck{"started", h.startedResult}
 	ready := h.handler(func() []namedCheck { return append([]namedCheck{started}, h.snapshot(&h.readiness)...) })
 	live := h.handler(func() []namedCheck { return h.snapshot(&h.liveness) })
-	exposition := promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 	mux := http.NewServeMux()
 	mux.Handle("GET /started", h.handler(func() []namedCheck { return []namedCheck{started} }))
 	for _, path := range []string{"/readiness", "/readyz"} {
@@ -152,8 +148,10 @@ func NewHandler(h *Health, metrics *prometheus.Registry) *http.ServeMux {
 	for _, path := range []string{"/liveness", "/healthz"} {
 		mux.Handle("GET "+path, live)
 	}
-	for _, path := range []string{"/prometheus", "/metrics"} {
-		mux.Handle("GET "+path, exposition)
+	if metrics != nil {
+		for _, path := range []string{"/prometheus", "/metrics"} {
+			mux.Handle("GET "+path, metrics)
+		}
 	}
 	return mux
 }

@@ -14,7 +14,6 @@ import (
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-iot/sluice/internal/observe"
 )
@@ -38,7 +37,7 @@ func down(context.Context) (bool, map[string]any) { return false, nil }
 
 func TestHealth(t *testing.T) {
 	health := observe.NewHealth()
-	h := observe.NewHandler(health, observe.NewMetrics())
+	h := observe.NewHandler(health, nil)
 	expect := func(when string, want map[string]int) {
 		t.Helper()
 		for path, code := range want {
@@ -86,7 +85,7 @@ func TestSlowCheckIsDown(t *testing.T) {
 			<-ctx.Done()
 			return false, map[string]any{"error": "timed out"}
 		})
-		if code, body := get(t, observe.NewHandler(health, observe.NewMetrics()), "/liveness"); code != 503 || !strings.Contains(body, "timed out") {
+		if code, body := get(t, observe.NewHandler(health, nil), "/liveness"); code != 503 || !strings.Contains(body, "timed out") {
 			t.Errorf("got %d %s", code, body)
 		}
 	})
@@ -94,29 +93,13 @@ func TestSlowCheckIsDown(t *testing.T) {
 
 func TestChecksChangeWhileAsked(t *testing.T) {
 	health := observe.NewHealth()
-	h := observe.NewHandler(health, observe.NewMetrics())
+	h := observe.NewHandler(health, nil)
 	var wg sync.WaitGroup
 	for _, name := range []string{"a", "b", "c", "d"} {
 		wg.Go(func() { health.Readiness(name, up(nil)); health.Remove(name) })
 		wg.Go(func() { get(t, h, "/readiness") })
 	}
 	wg.Wait()
-}
-
-func TestMetrics(t *testing.T) {
-	m := observe.NewMetrics()
-	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_test_total"})
-	m.MustRegister(c)
-	c.Add(3)
-	h := observe.NewHandler(observe.NewHealth(), m)
-	for _, path := range []string{"/prometheus", "/metrics"} {
-		code, body := get(t, h, path)
-		for _, want := range []string{"sluice_test_total 3", "sluice_build_info{", "go_goroutines", "process_resident_memory_bytes"} {
-			if code != 200 || !strings.Contains(body, want) {
-				t.Errorf("%s: %d, %s is missing", path, code, want)
-			}
-		}
-	}
 }
 
 func TestLogger(t *testing.T) {

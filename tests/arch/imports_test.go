@@ -37,9 +37,11 @@ var mayImport = []importRow{
 	{"internal/config/strictyaml", nil, "reading YAML knows nothing of what is read"},
 	{"internal/config", []string{"internal/iot", "internal/config/strictyaml"}, "the file is read before anything runs"},
 	{"internal/listen", []string{"internal/iot", "internal/config"}, "sockets and TLS for everyone"},
+	{"internal/observe/metrics", []string{"internal/observe"}, "figures beside what everyone needs, so that not everyone links Prometheus"},
 	{"internal/observe", []string{"internal/iot"}, "health and metrics for everyone"},
 
 	{"router/forward", []string{"internal/amqp", "internal/amqp/peer"}, "the core forwards deliveries: no tenant, no device, no CloudEvent"},
+	{"router/notices", []string{"events", "events/http", "internal/iot", "internal/status", "internal/amqp", "internal/auth"}, "facts come by HTTP, and what they ask for goes out by ports"},
 	{"router/...", []string{"router/...", "internal/iot", "internal/status", "internal/amqp", "internal/amqp/peer", "internal/assertion",
 		"internal/auth", "internal/config", "internal/listen", "internal/observe", "events"}, "the router meets adapters on the wire and functions by the Invoker"},
 	{"adapters/...", []string{"adapters/...", "internal/attempts", "internal/iot", "internal/status", "internal/amqp", "internal/amqp/peer", "internal/assertion",
@@ -49,6 +51,7 @@ var mayImport = []importRow{
 	{"functions/...", []string{"functions/...", "internal/attempts", "internal/iot", "internal/status", "internal/registry", "internal/assertion",
 		"internal/auth", "internal/config", "internal/listen", "internal/observe", "events"}, "functions see the registry's port, never a backend"},
 	{"events/invoke/...", []string{"events", "events/http", "events/invoke", "internal/iot", "internal/status"}, "an invoker knows its transport and nothing else"},
+	{"events/post/...", []string{"events", "events/http", "internal/iot", "internal/status"}, "a poster knows its transport and nothing else"},
 	{"events/...", []string{"events/...", "internal/iot", "internal/status"}, "events are words between our parts"},
 }
 

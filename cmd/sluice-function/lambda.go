@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	awslambda "github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/sluice-iot/sluice/functions/host"
+	"github.com/sluice-iot/sluice/functions/host/lambda"
+	"github.com/sluice-iot/sluice/internal/observe"
+)
+
+// What a deployment on Lambda says in its environment.
+const (
+	// acceptVariable is a list for [lambda.ParseAccept].
+	acceptVariable = "SLUICE_LAMBDA_ACCEPT"
+	// rolesVariable is a list for [lambda.ParseRoles].
+	rolesVariable = "SLUICE_LAMBDA_ROLES"
+)
+
+// serveLambda answers invocations; the process ends when the platform ends it.
+func (p *program) serveLambda() error {
+	h, err := p.lambdaHandler()
+	if err != nil {
+		return err
+	}
+	p.log.Info("ready", "version", observe.Version(), "functions", p.parts.types, "management", p.parts.management)
+	awslambda.StartWithOptions(h)
+	return nil
+}
+
+func (p *program) lambdaHandler() (*lambda.Handler, error) {
+	accept, roles := lambda.DefaultAccept, lambda.Roles(nil)
+	var err error
+	if text := os.Getenv(acceptVariable); text != "" {
+		if accept, err = lambda.ParseAccept(text); err != nil {
+			return nil, fmt.Errorf("environment variable %s: %w", acceptVariable, err)
+		}
+	}
+	if text := os.Getenv(rolesVariable); text != "" {
+		if roles, err = lambda.ParseRoles(text); err != nil {
+			return nil, fmt.Errorf("environment variable %s: %w", rolesVariable, err)
+		}
+	}
+	endpoint, err := host.New(host.Config{
+		Name: p.cfg.Name, Functions: p.parts.of(p.id.Functions()), Caller: p.callers(roles.Caller()), Log: p.log, Management: p.management(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return lambda.New(lambda.Config{Endpoint: endpoint, Log: p.log, Accept: accept})
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/sluice-iot/sluice/cmd/internal/identity"
+	"github.com/sluice-iot/sluice/functions/host"
+	"github.com/sluice-iot/sluice/functions/management"
+	"github.com/sluice-iot/sluice/internal/auth"
+	"github.com/sluice-iot/sluice/internal/config"
+	"github.com/sluice-iot/sluice/internal/observe"
+)
+
+// openTimeout bounds how long the store may take to answer at the start.
+const openTimeout = 30 * time.Second
+
+// program is one process's parts, put together.
+type program struct {
+	cfg    *config.Config
+	parts  parts
+	log    *slog.Logger
+	data   *config.DataFolder // nil where nothing is kept here
+	users  *auth.Directory    // nil without an identities file
+	id     *identity.Identity
+	health *observe.Health
+}
+
+// serve runs the process until the platform ends it.
+func serve(args []string, stdout, stderr io.Writer) error {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	if o.version {
+		_, err := fmt.Fprintln(stdout, "sluice-function", observe.Version())
+		return err
+	}
+	p, err := load(o, stderr)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	if err := p.open(); err != nil {
+		return err
+	}
+	if os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" {
+		return p.serveLambda()
+	}
+	return p.serveHTTP()
+}
+
+// load reads the configuration.
+func load(o *options, stderr io.Writer) (*program, error) {
+	cfg, err := config.Load(config.Options{File: o.file, Flags: o.flags, Env: os.Environ(), Listeners: config.IdentityFunctionListeners()})
+	if err != nil {
+		return nil, err
+	}
+	log, err := observe.NewLogger(stderr, observe.LogOptions{Level: cfg.Log.Level, Format: cfg.Log.Format})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range cfg.Warnings {
+		log.Warn("configuration", "warning", w)
+	}
+	p := &program{cfg: &cfg.Config, log: log, health: observe.NewHealth()}
+	p.parts, err = parseParts(o.functions)
+	return p, err
+}
+
+// open makes everything that can fail before anything is served.
+func (p *program) open() (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	if identity.NeedsData(p.cfg) {
+		if p.data, err = config.OpenData(p.cfg.Data); err != nil {
+			return err
+		}
+	}
+	p.users, err = auth.Open(p.cfg.Identities, auth.Options{AllowPlain: p.cfg.Insecure, Logger: p.log})
+	switch {
+	case errors.Is(err, os.ErrNotExist) && p.parts.management:
+		return fmt.Errorf("identities file %s does not exist, and management needs its operators: name it with --identities, or leave management out of --functions", p.cfg.Identities)
+	case errors.Is(err, os.ErrNotExist):
+		p.users = nil
+	case err != nil:
+		return err
+	}
+	p.id, err = identity.Open(ctx, p.cfg, p.data, p.log, identity.Deps{})
+	return err
+}
+
+func (p *program) close() {
+	if p.id != nil {
+		if err := p.id.Close(); err != nil {
+			p.log.Error("close the registry", "err", err)
+		}
+	}
+	if p.data != nil {
+		p.data.Close()
+	}
+}
+
+// management is the API below /v1, nil where it is not served.
+func (p *program) management() http.Handler {
+	if !p.parts.management {
+		return nil
+	}
+	m := &p.cfg.Management
+	return management.New(p.id.Registry, management.Directory(p.users), management.Options{
+		MaxBody: int64(m.MaxPayloadSize), Origin: m.CORSAllowedOrigin, Realm: m.Realm, Log: p.log})
+}
+
+// callers are those whom the process admits besides others: bearers of tokens.
+func (p *program) callers(others ...host.CallerFunc) host.CallerFunc {
+	if p.users != nil {
+		others = append(others, host.TokenCaller(p.users))
+	}
+	return host.FirstOf(others...)
+}
