@@ -1,6 +1,8 @@
 package router
 
 import (
+	"time"
+
 	"github.com/sluice-iot/sluice/internal/config"
 	"github.com/sluice-iot/sluice/router/forward"
 )
@@ -21,3 +23,7 @@ func (r *Router) Gone(a forward.AddressInfo) { r.usage.gone(a) }
 
 // MaxStrangersPerAddress is how many connections of one address may be without log-in.
 const MaxStrangersPerAddress = maxStrangersPerAddress
+
+// TokenWait sets how long a connection of ScopeTokens may stay; it is called
+// before there is one.
+func (r *Router) TokenWait(d time.Duration) { r.standing.wait = d }

@@ -16,13 +16,14 @@ import (
 // file when the file says so.
 type standing struct {
 	again chan struct{} // look at every connection again
+	wait  time.Duration // that a connection of [ScopeTokens] may stay
 
 	mu     sync.Mutex
 	tokens map[*peer.Conn]*time.Timer
 }
 
 func newStanding() *standing {
-	return &standing{again: make(chan struct{}, 1), tokens: map[*peer.Conn]*time.Timer{}}
+	return &standing{again: make(chan struct{}, 1), wait: tokenWait, tokens: map[*peer.Conn]*time.Timer{}}
 }
 
 // lookAgain has the connections looked at soon. It does not wait.
@@ -37,7 +38,7 @@ func (s *standing) lookAgain() {
 // soon where it is there to fetch one.
 func (s *standing) opened(c *peer.Conn, id *auth.Identity, scope Scope) {
 	end, why := id.Expires, errTokenEnded
-	if fetched := time.Now().Add(tokenWait); scope == ScopeTokens && (end.IsZero() || fetched.Before(end)) {
+	if fetched := time.Now().Add(s.wait); scope == ScopeTokens && (end.IsZero() || fetched.Before(end)) {
 		end, why = fetched, errTokenWait
 	}
 	if end.IsZero() {

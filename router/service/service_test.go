@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -352,8 +353,8 @@ func FuzzRequest(f *testing.F) {
 		}
 	}))
 	f.Fuzz(func(t *testing.T, address string, message []byte) {
-		if !service.Owns(address) || service.CheckTarget(address) != nil {
-			return
+		if !utf8.ValidString(address) || !service.Owns(address) || service.CheckTarget(address) != nil {
+			return // no address of a link
 		}
 		reply, refused := s.Answer(address, message)
 		if refused != nil {
