@@ -10,7 +10,6 @@ import (
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/config"
 	"github.com/sluice-iot/sluice/internal/registry"
-	"github.com/sluice-iot/sluice/internal/registry/sqlitestore"
 )
 
 // Store is what a database of ours does for identity.
@@ -22,12 +21,8 @@ type Store interface {
 }
 
 // openers are the stores that this program links, by their name in the
-// configuration.
-var openers = map[string]func(context.Context, *config.Config, *config.DataFolder) (Store, error){
-	"sqlite": func(ctx context.Context, _ *config.Config, data *config.DataFolder) (Store, error) {
-		return opened(sqlitestore.Open(ctx, data.File("registry.db"), sqlitestore.Options{}))
-	},
-}
+// configuration. The build tags nosqlite, nopostgres and nodynamodb leave one out.
+var openers = map[string]func(context.Context, *config.Config, *config.DataFolder) (Store, error){}
 
 // opened keeps a nil pointer from becoming a store.
 func opened[S Store](s S, err error) (Store, error) {

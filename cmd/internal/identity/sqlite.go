@@ -1,0 +1,16 @@
+//go:build !nosqlite
+
+package identity
+
+import (
+	"context"
+
+	"github.com/sluice-iot/sluice/internal/config"
+	"github.com/sluice-iot/sluice/internal/registry/sqlitestore"
+)
+
+func init() {
+	openers["sqlite"] = func(ctx context.Context, _ *config.Config, data *config.DataFolder) (Store, error) {
+		return opened(sqlitestore.Open(ctx, data.File("registry.db"), sqlitestore.Options{}))
+	}
+}
