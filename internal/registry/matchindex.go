@@ -1,0 +1,127 @@
+package registry
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxIndexText is how many bytes of a string an index holds: what fits the keys
+// of every database.
+const maxIndexText = 256
+
+// IndexValues returns what an index on a path holds for a document: the scalars
+// there, those of an array each, without repeats. A document that is no JSON
+// object has none.
+func IndexValues(doc []byte, path []string) (texts []string) {
+	var members map[string]json.RawMessage
+	if len(path) == 0 || json.Unmarshal(doc, &members) != nil {
+		return nil
+	}
+	values := absent(path)
+	if raw, ok := members[path[0]]; ok {
+		values = collect(raw, path[1:], nil)
+	}
+	for _, v := range values {
+		if t := IndexText(v); !slices.Contains(texts, t) {
+			texts = append(texts, t)
+		}
+	}
+	return texts
+}
+
+// IndexText writes a scalar so that equal ones are equal and those of different
+// kinds differ; of a long string only the beginning.
+func IndexText(v any) string {
+	switch v := v.(type) {
+	case bool:
+		return "b" + strconv.FormatBool(v)
+	case float64:
+		if v == 0 {
+			v = 0 // -0 is the same number
+		}
+		return "n" + strconv.FormatFloat(v, 'g', -1, 64)
+	case string:
+		if len(v) > maxIndexText {
+			v = v[:maxIndexText]
+		}
+		return "s" + strings.ToValidUTF8(v, "")
+	}
+	return ""
+}
+
+// IndexUse is how an index helps with a [Search].
+type IndexUse struct {
+	Filter int    // of Search.Filters
+	ID     bool   // by the identifier itself, not by an index on a path
+	Path   int    // of the indexed paths, unless ID
+	Exact  bool   // equal to Text, else beginning with it
+	Text   string // as [IndexText] writes it, or an identifier or its beginning
+	// Only reports that whatever the index finds matches, and that the order is
+	// that of the ids: no document need be read but those of the page.
+	Only bool
+}
+
+// UseIndex finds the filter that the identifier or an index on one of the paths
+// answers best; false when none does.
+func (s *Search) UseIndex(indexed [][]string) (best IndexUse, ok bool) {
+	for i := range s.Filters {
+		u, can := s.use(i, indexed)
+		if can && (!ok || u.better(&best)) {
+			best, ok = u, true
+		}
+	}
+	best.Only = ok && best.Only && len(s.Filters) == 1 && len(s.Sort) == 0 && s.IsGateway == nil
+	return best, ok
+}
+
+func (u *IndexUse) better(than *IndexUse) bool {
+	if u.Exact != than.Exact {
+		return u.Exact
+	}
+	if u.ID != than.ID {
+		return u.ID
+	}
+	return len(u.Text) > len(than.Text)
+}
+
+func (s *Search) use(i int, indexed [][]string) (u IndexUse, ok bool) {
+	f := &s.Filters[i]
+	u = IndexUse{Filter: i, ID: isPath(f.Path, "id"), Exact: true, Only: true}
+	if !u.ID {
+		u.Path = slices.IndexFunc(indexed, func(p []string) bool { return slices.Equal(p, f.Path) })
+		if u.Path < 0 {
+			return u, false
+		}
+	}
+	text, isText := f.Value.(string)
+	if !isText {
+		u.Text = IndexText(f.Value)
+		return u, !u.ID && u.Text != ""
+	}
+	if wild := strings.IndexAny(text, "*?"); wild >= 0 {
+		u.Exact, u.Only = false, text[wild:] == "*"
+		if text = text[:wild]; text == "" {
+			return u, false
+		}
+	}
+	if u.ID {
+		u.Text = text
+		return u, true
+	}
+	// An index holds the beginning of long strings: what it finds must be looked at.
+	u.Only = u.Only && len(text) <= maxIndexText-utf8.UTFMax
+	u.Text = IndexText(text)
+	if len(text) > maxIndexText {
+		u.Exact = true // the beginning is all that is there
+	}
+	return u, true
+}
+
+// Plain reports that a search asks for every tenant or device by id: its total
+// is their number, and only the page need be read.
+func (s *Search) Plain() bool {
+	return len(s.Filters) == 0 && len(s.Sort) == 0 && s.IsGateway == nil
+}
