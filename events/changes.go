@@ -21,7 +21,7 @@ type RegistryChanges struct {
 // MaxChanges bounds one reply of changes, and MaxPositions the tenants of one question.
 const (
 	MaxChanges   = 1000
-	MaxPositions = 1000
+	MaxPositions = 10_000 // who reads on names every tenant that it has read of
 )
 
 // EventType implements [Request].
