@@ -31,23 +31,14 @@ type Selection struct {
 	best    hits // the last one in the order of the search on top
 }
 
-// NewSelection prepares a search; iot.ErrInvalid when a filter or an order has
-// no path or a value of another type.
-func NewSelection(s Search) (*Selection, error) {
+// NewSelection prepares a search. A filter without path or with a value of
+// another type matches nothing.
+func NewSelection(s Search) *Selection {
 	sel := &Selection{search: &s, left: cmp.Or(s.MaxScan, DefaultMaxScan), best: hits{order: s.Sort}}
 	for i := range s.Filters {
-		t, err := newTest(&s.Filters[i])
-		if err != nil {
-			return nil, err
-		}
-		sel.tests = append(sel.tests, t)
+		sel.tests = append(sel.tests, newTest(&s.Filters[i]))
 	}
-	for i := range s.Sort {
-		if len(s.Sort[i].Path) == 0 {
-			return nil, invalid("an order needs a path")
-		}
-	}
-	return sel, nil
+	return sel
 }
 
 // Offer looks at one candidate. iot.ErrInvalid when the search has read as many as
@@ -87,11 +78,15 @@ func (s *Selection) Offer(c Candidate) error {
 func (s *Selection) TooMany() error {
 	limit := cmp.Or(s.search.MaxScan, DefaultMaxScan)
 	for i := range s.search.Filters {
-		if f := &s.search.Filters[i]; !f.IsID() && f.indexable() {
-			return invalid("the search has to read more than %d documents; narrow it, or declare an index for %s", limit, pointer(f.Path))
+		if f := &s.search.Filters[i]; len(f.Path) > 0 && f.Path[0] != "id" && f.Path[0] != "status" && f.indexable() {
+			return invalid("the search has to read more than %d documents: narrow it, or declare an index on %s", limit, pointer(f.Path))
 		}
 	}
-	return invalid("the search has to read more than %d documents; narrow it by a filter on an indexed path that begins without wildcard", limit)
+	if len(s.search.Sort) > 0 {
+		return invalid("the search has to read more than %d documents to sort by %s: narrow it by a filter on an indexed path",
+			limit, pointer(s.search.Sort[0].Path))
+	}
+	return invalid("the search has to read more than %d documents: narrow it by a filter on an indexed path, without wildcard at its beginning", limit)
 }
 
 // Page returns how many candidates matched, and the ids of the page in order.
@@ -115,7 +110,7 @@ func pointer(path []string) string {
 	return b.String()
 }
 
-// eachOf is each for a candidate: its id and status are not in the document.
+// each is [each] for a candidate: its id and status are not in the document.
 func (c *Candidate) each(path []string, f func(any) bool) bool {
 	switch {
 	case len(path) == 1 && path[0] == "id":
@@ -141,27 +136,29 @@ type test struct {
 	absent  bool    // whether a member that is missing matches
 }
 
-func newTest(f *Filter) (test, error) {
+func newTest(f *Filter) test {
 	t := test{path: f.Path, value: f.Value}
-	if len(f.Path) == 0 {
-		return t, invalid("a filter needs a path")
-	}
 	switch v := f.Value.(type) {
 	case bool:
-		t.absent = v && isEnabled(f.Path)
+		t.absent = v && isPath(f.Path, "enabled")
 	case float64:
-		t.value = v + 0
 	case string:
 		if strings.ContainsAny(v, "*?") {
 			t.pattern = &v
 		}
 	default:
-		return t, invalid("filter on %s: a value is a boolean, a number or a string", pointer(f.Path))
+		t.value = absent{}
 	}
-	return t, nil
+	return t
 }
 
-func isEnabled(path []string) bool { return len(path) == 1 && path[0] == "enabled" }
+// indexable reports whether an index on the path could answer the filter.
+func (f *Filter) indexable() bool {
+	s, ok := f.Value.(string)
+	return !ok || s == "" || s[0] != '*' && s[0] != '?'
+}
+
+func isPath(path []string, name string) bool { return len(path) == 1 && path[0] == name }
 
 func (t *test) matches(c *Candidate) bool {
 	found := false

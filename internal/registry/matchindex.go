@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,27 +12,25 @@ import (
 const maxIndexText = 256
 
 // IndexValues returns what an index on a path holds for a document: the scalars
-// there, those of an array each, without repeats. A document that is no JSON
-// object has none.
+// there, those of an array each, without repeats, as [IndexText] writes them. An
+// absent enabled is true. A document that is no JSON object has none.
 func IndexValues(doc []byte, path []string) (texts []string) {
-	var members map[string]json.RawMessage
-	if len(path) == 0 || json.Unmarshal(doc, &members) != nil {
-		return nil
-	}
-	values := absent(path)
-	if raw, ok := members[path[0]]; ok {
-		values = collect(raw, path[1:], nil)
-	}
-	for _, v := range values {
+	each(doc, path, func(v any) bool {
 		if t := IndexText(v); !slices.Contains(texts, t) {
 			texts = append(texts, t)
 		}
+		return true
+	})
+	if texts == nil && isPath(path, "enabled") {
+		texts = append(texts, IndexText(true))
 	}
 	return texts
 }
 
 // IndexText writes a scalar so that equal ones are equal and those of different
-// kinds differ; of a long string only the beginning.
+// kinds differ; of a long string only the beginning. It is valid UTF-8 without
+// NUL, which not every database takes, and the text of a string begins with the
+// texts of its prefixes.
 func IndexText(v any) string {
 	switch v := v.(type) {
 	case bool:
@@ -47,10 +44,15 @@ func IndexText(v any) string {
 		if len(v) > maxIndexText {
 			v = v[:maxIndexText]
 		}
+		if strings.ContainsAny(v, "\x00\x01") {
+			v = withoutNUL.Replace(v)
+		}
 		return "s" + strings.ToValidUTF8(v, "")
 	}
 	return ""
 }
+
+var withoutNUL = strings.NewReplacer("\x00", "\x01\x01", "\x01", "\x01\x02")
 
 // IndexUse is how an index helps with a [Search].
 type IndexUse struct {
