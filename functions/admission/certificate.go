@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"time"
 
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/registry"
@@ -11,9 +12,10 @@ import (
 
 // Revocation asks whether a certificate was revoked.
 type Revocation interface {
-	// Check returns nil when the issuer says that cert is good. Revoked, not
-	// known and not answered are errors (contract: adapters, section 2.4).
-	Check(ctx context.Context, cert *x509.Certificate, issuer *iot.TrustAnchor) error
+	// Check returns until when the issuer's word that cert is good may be relied
+	// on. Revoked, not known and not answered are errors (contract: adapters,
+	// section 2.4).
+	Check(ctx context.Context, cert *x509.Certificate, issuer *iot.TrustAnchor) (until time.Time, err error)
 }
 
 var errNoRevocation = errors.New("the trust anchor asks for OCSP, which is not set up here")
@@ -34,7 +36,7 @@ func (f *Function) certificate(ctx context.Context, v *visit, c *iot.Credential)
 		return true, nil
 	}
 	if anchor.OCSPRevocationEnabled {
-		if err := f.revoked(ctx, v.cert, anchor); err != nil {
+		if err := f.revocation(ctx, v, anchor); err != nil {
 			return false, f.distrust(ctx, v, err)
 		}
 	}
@@ -52,11 +54,18 @@ func (f *Function) certificate(ctx context.Context, v *visit, c *iot.Credential)
 	return false, nil
 }
 
-func (f *Function) revoked(ctx context.Context, cert *x509.Certificate, anchor *iot.TrustAnchor) error {
+// revocation asks about the certificate, once in a visit.
+func (f *Function) revocation(ctx context.Context, v *visit, anchor *iot.TrustAnchor) (err error) {
 	if f.Revocation == nil {
 		return errNoRevocation
 	}
-	return f.Revocation.Check(ctx, cert, anchor)
+	if v.good.IsZero() {
+		if v.good, err = f.Revocation.Check(ctx, v.cert, anchor); err != nil {
+			return err
+		}
+	}
+	v.until(v.good)
+	return nil
 }
 
 // enrol registers the device of a certificate, once.

@@ -22,8 +22,9 @@ type visit struct {
 	out *events.Admitted
 	end time.Time // when what proved the device ends; zero = it does not
 
-	triedCert    error // what came of registering the device by cert
-	created      bool  // by this visit
+	good         time.Time // until when the issuer's word holds that cert is not revoked
+	triedCert    error     // what came of registering the device by cert
+	created      bool      // by this visit
 	triedGateway bool
 	told         bool
 }
