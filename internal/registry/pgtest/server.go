@@ -22,7 +22,7 @@ import (
 const Password = "p%40ss/w:rd"
 
 const (
-	superuser = "sluice"
+	superuser = "tester"
 	database  = "postgres"
 )
 

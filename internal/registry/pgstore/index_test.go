@@ -1,0 +1,135 @@
+package pgstore_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/sluice-iot/sluice/internal/iot"
+	"github.com/sluice-iot/sluice/internal/registry"
+	"github.com/sluice-iot/sluice/internal/registry/pgstore"
+	"github.com/sluice-iot/sluice/internal/registry/pgtest"
+)
+
+var site = []string{"ext", "site"}
+
+func atSite(id string, sites ...string) registry.DeviceRecord {
+	d := device(id)
+	d.Device.Ext, _ = json.Marshal(map[string]any{"site": sites})
+	return d
+}
+
+// find searches by site, with a scan limit that only an index stays below.
+func find(t *testing.T, s *pgstore.Store, value string) (ids []string, total int, err error) {
+	t.Helper()
+	page, err := s.SearchDevices(t.Context(), "T", registry.Search{Limit: 100, MaxScan: 3, Filters: []registry.Filter{{Path: site, Value: value}}})
+	for _, d := range page.Devices {
+		ids = append(ids, string(d.ID))
+	}
+	return ids, page.Total, err
+}
+
+func wantFound(t *testing.T, s *pgstore.Store, value string, want ...string) {
+	t.Helper()
+	ids, total, err := find(t, s, value)
+	if err != nil || !slices.Equal(ids, want) || total != len(want) {
+		t.Fatalf("%s: got %v of %d, %v, want %v", value, ids, total, err, want)
+	}
+}
+
+// A path that is declared later finds what was there before, and what stores
+// change that were opened before it.
+func TestIndexDeclaredLater(t *testing.T) {
+	db := pgtest.Start(t)
+	old := open(t, db.URL, pgstore.Options{})
+	addTenant(t, old)
+	for i := range 20 {
+		if err := old.CreateDevice(t.Context(), atSite(fmt.Sprint("D", i), fmt.Sprint("s", i), "all"), "c", -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := find(t, old, "s1"); !errors.Is(err, iot.ErrInvalid) {
+		t.Fatalf("got %v, want %v", err, iot.ErrInvalid)
+	}
+	s := open(t, db.URL, pgstore.Options{Indexes: [][]string{site, {"ext", "other"}}})
+	wantFound(t, s, "s1", "D1")
+	wantFound(t, s, "s1*", "D1", "D10", "D11", "D12", "D13", "D14", "D15", "D16", "D17", "D18", "D19")
+	wantFound(t, old, "s2", "D2")
+
+	moved := atSite("D1", "north")
+	if err := old.UpdateDevice(t.Context(), moved, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.CreateDevice(t.Context(), atSite("D20", "north", "northern"), "c", -1); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.DeleteDevice(t.Context(), "T", "D2", "", at); err != nil {
+		t.Fatal(err)
+	}
+	wantFound(t, s, "s1")
+	wantFound(t, s, "s2")
+	wantFound(t, s, "north", "D1", "D20")
+	wantFound(t, s, "north*", "D1", "D20")
+	if err := s.DeleteDevices(t.Context(), "T", at); err != nil {
+		t.Fatal(err)
+	}
+	wantFound(t, s, "north")
+
+	again := open(t, db.URL, pgstore.Options{Indexes: [][]string{{"ext", "other"}}})
+	for i := range 5 {
+		if err := s.CreateDevice(t.Context(), atSite(fmt.Sprint("D", i), "s"), "c", -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := find(t, again, "s"); !errors.Is(err, iot.ErrInvalid) {
+		t.Fatalf("got %v, want %v: the path was dropped", err, iot.ErrInvalid)
+	}
+	for _, path := range [][]string{{}, {"id"}, {"status", "created"}} {
+		if _, err := pgstore.Open(t.Context(), db.URL, pgstore.Options{Indexes: [][]string{path}}); err == nil {
+			t.Errorf("the path %q was taken", path)
+		}
+	}
+}
+
+// While devices change, paths are declared and dropped; in the end the index
+// holds what the documents do.
+func TestIndexDeclaredMeanwhile(t *testing.T) {
+	db := pgtest.Start(t)
+	s := open(t, db.URL, pgstore.Options{})
+	addTenant(t, s)
+	const workers, rounds = 4, 60
+	var all sync.WaitGroup
+	for w := range workers {
+		all.Go(func() {
+			for i := range rounds {
+				id := fmt.Sprintf("D%d-%d", w, i%7)
+				err := s.CreateDevice(t.Context(), atSite(id, "first"), "c", -1)
+				if err == nil || errors.Is(err, iot.ErrExists) {
+					err = s.UpdateDevice(t.Context(), atSite(id, fmt.Sprintf("w%d", w)), "")
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range 6 {
+		indexes := [][]string{site}
+		if i%2 == 0 {
+			indexes = [][]string{}
+		}
+		open(t, db.URL, pgstore.Options{Indexes: indexes, MaxConns: 1})
+	}
+	all.Wait()
+	for w := range workers {
+		want := []string{}
+		for i := range 7 {
+			want = append(want, fmt.Sprintf("D%d-%d", w, i))
+		}
+		wantFound(t, s, fmt.Sprint("w", w), want...)
+	}
+	wantFound(t, s, "first")
+}
