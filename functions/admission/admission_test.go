@@ -74,7 +74,7 @@ func TestEveryRefusalCostsASlowHash(t *testing.T) {
 		"disabled credentials": {snapshot: snapshot(disabled)},
 		"wrong, fast hash":     {snapshot: snapshot(password("sha-256", "x"))},
 		"wrong, unknown hash":  {snapshot: snapshot(password("md5", "x"))},
-		"wrong, slow hash":     {snapshot: snapshot(password("bcrypt", "$2a$04$.ojuZPG3shkyViV9GtxUpuaOAnrcRx5vbtjIHFs/82yPnSoduo26q"))},
+		"wrong, slow hash":     {snapshot: snapshot(password("bcrypt", bcryptOfRandom))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := function(r, &signer{})
@@ -110,4 +110,77 @@ func TestAStoreThatIsDownIsNoRefusal(t *testing.T) {
 	if _, err := f.Handle(t.Context(), request("pw")); !errors.Is(err, iot.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
+}
+
+const bcryptOfRandom = "$2a$04$.ojuZPG3shkyViV9GtxUpuaOAnrcRx5vbtjIHFs/82yPnSoduo26q"
+
+// keeper is a registry that keeps proofs.
+type keeper struct {
+	reader
+	kept []registry.Verified
+	err  error
+}
+
+func (k *keeper) KeepVerified(_ context.Context, _ *registry.Snapshot, v registry.Verified) error {
+	if k.err != nil {
+		return k.err
+	}
+	k.kept = append(k.kept, v)
+	k.snapshot.Verified = []registry.Verified{v}
+	return nil
+}
+
+// TestVerifiedPasswordsCostNoSlowHash uses the ended context as above: only
+// what costs no slow hash passes on it.
+func TestVerifiedPasswordsCostNoSlowHash(t *testing.T) {
+	ended, cancel := context.WithDeadline(t.Context(), time.Unix(1, 0))
+	defer cancel()
+	passwords := registry.NewPasswords(4, 1)
+	hash, err := passwords.Hash(t.Context(), "pw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	macs, err := registry.NewMACs(make([]byte, registry.MACKeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Unix(0, 0)
+	k := &keeper{reader: reader{snapshot: snapshot(password("bcrypt", hash))}}
+	build := func(m *registry.MACs) *admission.Function {
+		return admission.New(admission.Config{Registry: k, Passwords: passwords, Signer: &signer{}, MACs: m,
+			Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return at }})
+	}
+	f := build(macs)
+	admit := func(ctx context.Context, f *admission.Function, pw string, want error) {
+		t.Helper()
+		got, err := f.Handle(ctx, request(pw))
+		if !errors.Is(err, want) || (err == nil && got.SecretID != "s") {
+			t.Errorf("got %+v, %v, want %v", got, err, want)
+		}
+	}
+	admit(ended, f, "pw", iot.ErrTimeout) // nothing is known yet
+	k.err = errors.New("disk full")
+	admit(t.Context(), f, "pw", nil) // what cannot be kept keeps nobody out
+	k.err = nil
+	admit(t.Context(), f, "pw", nil)
+	admit(ended, f, "pw", nil)
+	if len(k.kept) != 1 {
+		t.Errorf("kept %d times", len(k.kept))
+	}
+	admit(ended, f, "pw2", iot.ErrTimeout) // a wrong one costs as much as ever
+	admit(t.Context(), f, "pw2", iot.ErrUnauthenticated)
+	admit(ended, build(nil), "pw", iot.ErrTimeout) // switched off
+
+	at = at.Add(23*time.Hour + time.Minute)
+	admit(ended, f, "pw", nil)
+	if len(k.kept) != 2 || !k.kept[1].Until.Equal(at.Add(24*time.Hour)) {
+		t.Errorf("in the last hour: kept %+v", k.kept)
+	}
+	at = at.Add(24 * time.Hour)
+	admit(ended, f, "pw", iot.ErrTimeout)
+
+	k.snapshot.Credential.Secrets[0].PwdHash = bcryptOfRandom
+	at = at.Add(-time.Hour)
+	admit(ended, f, "pw", iot.ErrTimeout) // the secret was changed
+	admit(t.Context(), f, "pw", iot.ErrUnauthenticated)
 }
