@@ -17,8 +17,8 @@ func (h *Handler) allowOrigin(w http.ResponseWriter, r *http.Request) {
 
 // preflight answers OPTIONS. Browsers send no credentials with it, so nobody
 // is authenticated and it tells no more than the path's methods.
-func (h *Handler) preflight(w http.ResponseWriter, res resource, found bool) {
-	if !found {
+func (h *Handler) preflight(w http.ResponseWriter, res *resource) {
+	if res == nil {
 		h.writeJSON(w, http.StatusNotFound, failure{"no such resource"})
 		return
 	}

@@ -6,36 +6,66 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
+	"net/netip"
 	"time"
 
+	"github.com/sluice-iot/sluice/functions/management/api"
+	"github.com/sluice-iot/sluice/internal/attempts"
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/registry"
+)
+
+// The defaults of [Options].
+const (
+	DefaultMaxBody = 2048
+	DefaultMaxBulk = 256 << 20
+	DefaultTimeout = 10 * time.Second
 )
 
 // Options tunes a [Handler]; the zero value has the reference's defaults
 // (contract: registry, section 1.2).
 type Options struct {
-	MaxBody int64         // bytes of a request body; 0 = 2048
+	MaxBody int64         // bytes of a request body; 0 = [DefaultMaxBody]
+	MaxBulk int64         // bytes of the body of a bulk request or an import; 0 = [DefaultMaxBulk]
 	Origin  string        // CORS origin that is allowed; "" = "*"
 	Realm   string        // of HTTP Basic; "" = "Hono"
-	Timeout time.Duration // for one request; 0 = 10 s
-	Log     *slog.Logger  // nil = none
+	Timeout time.Duration // for one request, or one portion of a long one; 0 = [DefaultTimeout]
+	// Open asks nobody who he is: whoever reaches the API may do everything.
+	// The caller sees to it that only the right ones can.
+	Open bool
+	Log  *slog.Logger // nil = none
 }
 
 // Handler serves the API. Safe for concurrent use.
 type Handler struct {
-	registry  *registry.Service
 	operators Authenticator
 	options   Options
+	api       *server
+
+	byName    *attempts.Limit[nameAt]
+	byAddress *attempts.Limit[netip.Addr]
 }
 
-// New returns the API over a registry.
+// server has the operations of the document.
+type server struct {
+	registry *registry.Service
+	options  Options
+	streams  chan struct{} // one for each long request under way
+}
+
+var _ api.StrictServerInterface = (*server)(nil)
+
+// maxStreams is how many bulk requests, exports and imports there are at once:
+// each of them holds some megabytes.
+const maxStreams = 8
+
+// New returns the API over a registry. operators may be nil with Options.Open.
 func New(s *registry.Service, operators Authenticator, o Options) *Handler {
 	if o.MaxBody <= 0 {
-		o.MaxBody = 2048
+		o.MaxBody = DefaultMaxBody
+	}
+	if o.MaxBulk <= 0 {
+		o.MaxBulk = DefaultMaxBulk
 	}
 	if o.Origin == "" {
 		o.Origin = "*"
@@ -44,150 +74,92 @@ func New(s *registry.Service, operators Authenticator, o Options) *Handler {
 		o.Realm = "Hono"
 	}
 	if o.Timeout <= 0 {
-		o.Timeout = 10 * time.Second
+		o.Timeout = DefaultTimeout
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{registry: s, operators: operators, options: o}
+	return &Handler{
+		operators: operators, options: o,
+		api:       &server{registry: s, options: o, streams: make(chan struct{}, maxStreams)},
+		byName:    attempts.New[nameAt](failuresPerName, maxWatched),
+		byAddress: attempts.New[netip.Addr](failuresPerAddress, maxWatched),
+	}
 }
-
-// call is one request to one resource.
-type call struct {
-	*http.Request
-	tenant iot.TenantID
-	device iot.DeviceID
-	body   []byte // for POST and PUT, checked for size and media type
-}
-
-// answer is what an operation replies with on success.
-type answer struct {
-	status   int
-	version  string // for ETag; "" = none
-	location string
-	body     any // nil = no body
-}
-
-type operation struct {
-	action Action
-	body   bodyRule
-	do     func(h *Handler, ctx context.Context, c *call) (answer, error)
-}
-
-// resource is the operations of one path, by method.
-type resource map[string]operation
 
 // ServeHTTP implements [http.Handler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.recover(w, r)
 	h.allowOrigin(w, r)
-	res, c, found := route(r)
+	r = r.WithContext(r.Context()) // a copy, for the path's values
+	res := route(r)
 	if r.Method == http.MethodOptions {
-		h.preflight(w, res, found)
+		h.preflight(w, res)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), h.options.Timeout)
-	defer cancel()
-	c.Request = r.WithContext(ctx)
-	a, err := h.serve(w, res, c, found)
-	if err != nil {
-		h.fail(w, c, err)
-		return
+	answer, err := h.serve(w, r, res)
+	if err == nil {
+		err = answer(w)
 	}
-	h.reply(w, c, a)
+	if err != nil {
+		h.fail(w, r, err)
+	}
 }
 
-func (h *Handler) serve(w http.ResponseWriter, res resource, c *call, found bool) (answer, error) {
-	who, err := h.authenticate(c.Request)
+// serve returns what writes the answer.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, res *resource) (func(http.ResponseWriter) error, error) {
+	op, err := h.admit(r, res)
 	if err != nil {
-		return answer{}, err
+		return nil, err
 	}
-	if !found {
-		return answer{}, iot.Errorf(iot.ErrNotFound, "no such resource")
-	}
-	op, ok := res[c.Method]
-	if !ok {
-		return answer{}, &methodError{allowed: res.methods()}
-	}
-	scope := c.tenant
-	if scope == "" {
-		scope = AllTenants
-	}
-	if !who.May(scope, op.action) {
-		return answer{}, iot.Errorf(iot.ErrForbidden, "the operator's scopes do not allow this")
-	}
-	if c.body, err = h.readBody(w, c.Request, op.body); err != nil {
-		return answer{}, err
-	}
-	return op.do(h, c.Context(), c)
-}
-
-// route finds the resource of a path of at most four segments:
-// /v1/tenants[/T], /v1/devices/T[/D], /v1/credentials/T/D.
-func route(r *http.Request) (resource, *call, bool) {
-	c := &call{Request: r}
-	path, ok := strings.CutPrefix(r.URL.EscapedPath(), "/v1/")
-	segments := strings.Split(strings.TrimSuffix(path, "/"), "/")
-	if !ok || len(segments) > 3 {
-		return nil, c, false
-	}
-	names := make([]string, len(segments)-1)
-	for i, s := range segments[1:] {
-		name, err := url.PathUnescape(s)
-		if err != nil || name == "" {
-			return nil, c, false
+	ctx := r.Context()
+	if op.op.Stream {
+		if err := h.checkStream(w, r, op.op); err != nil {
+			return nil, err
 		}
-		names[i] = name
+		return op.op.Serve(ctx, h.api, r, nil)
 	}
-	if len(names) > 0 {
-		c.tenant = iot.TenantID(names[0])
+	body, err := h.readBody(w, r, op.op)
+	if err != nil {
+		return nil, err
 	}
-	if len(names) > 1 {
-		c.device = iot.DeviceID(names[1])
+	ctx = context.WithValue(ctx, operatorKey{}, op.who)
+	if op.op.May == mayExport { // takes as long as there are devices
+		return op.op.Serve(ctx, h.api, r, body)
 	}
-	res, ok := resources[pathOf{segments[0], len(names)}]
-	return res, c, ok
+	ctx, cancel := context.WithTimeout(ctx, h.options.Timeout)
+	defer cancel()
+	return op.op.Serve(ctx, h.api, r, body)
 }
 
-// pathOf is a kind of path: its first segment and how many names follow.
-type pathOf struct {
-	kind  string
-	names int
+// admitted is an operation and who may have it done.
+type admitted struct {
+	op  *api.Operation
+	who Operator
 }
 
-var resources = map[pathOf]resource{
-	{"tenants", 0}: {
-		http.MethodPost: {Write, optional, (*Handler).createTenant},
-	},
-	{"tenants", 1}: {
-		http.MethodPost:   {Write, optional, (*Handler).createTenant},
-		http.MethodGet:    {Read, none, (*Handler).readTenant},
-		http.MethodPut:    {Write, required, (*Handler).updateTenant},
-		http.MethodDelete: {Write, none, (*Handler).deleteTenant},
-	},
-	{"devices", 1}: {
-		http.MethodPost:   {Write, optional, (*Handler).createDevice},
-		http.MethodDelete: {Write, none, (*Handler).deleteDevices},
-	},
-	{"devices", 2}: {
-		http.MethodPost:   {Write, optional, (*Handler).createDevice},
-		http.MethodGet:    {Read, none, (*Handler).readDevice},
-		http.MethodPut:    {Write, required, (*Handler).updateDevice},
-		http.MethodDelete: {Write, none, (*Handler).deleteDevice},
-	},
-	{"credentials", 2}: {
-		http.MethodGet: {Read, none, (*Handler).readCredentials},
-		http.MethodPut: {Write, required, (*Handler).putCredentials},
-	},
-}
-
-func (r resource) methods() string {
-	all := make([]string, 0, len(r))
-	for m := range r {
-		all = append(all, m)
+// admit decides whether a request's operation may be done: who asks for it
+// comes before whether it is there.
+func (h *Handler) admit(r *http.Request, res *resource) (admitted, error) {
+	var op *api.Operation
+	if res != nil {
+		op = res.operations[r.Method]
 	}
-	slices.Sort(all)
-	return strings.Join(all, ", ")
+	if op != nil && op.Public {
+		return admitted{op: op}, nil
+	}
+	who, err := h.authenticate(r)
+	switch {
+	case err != nil:
+		return admitted{}, err
+	case res == nil:
+		return admitted{}, iot.Errorf(iot.ErrNotFound, "no such resource")
+	case op == nil:
+		return admitted{}, &methodError{allowed: res.methods()}
+	case !allowed(who, op, iot.TenantID(r.PathValue("tenantId"))):
+		return admitted{}, iot.Errorf(iot.ErrForbidden, "the operator's scopes do not allow this")
+	}
+	return admitted{op, who}, nil
 }
 
 func (h *Handler) recover(w http.ResponseWriter, r *http.Request) {
@@ -198,5 +170,5 @@ func (h *Handler) recover(w http.ResponseWriter, r *http.Request) {
 	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(v)
 	}
-	h.fail(w, &call{Request: r}, fmt.Errorf("panic: %v", v))
+	h.fail(w, r, fmt.Errorf("panic: %v", v))
 }

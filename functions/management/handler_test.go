@@ -2,131 +2,16 @@ package management_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/sluice-iot/sluice/functions/management"
-	"github.com/sluice-iot/sluice/internal/iot"
-	"github.com/sluice-iot/sluice/internal/registry"
-	"github.com/sluice-iot/sluice/internal/registry/sqlitestore"
 )
-
-// operators has admin, who may do everything, reader, who may read tenant T,
-// owner, who may do everything with tenant T, and broken, of whom nothing can be told.
-type operators struct{}
-
-type scopes map[iot.TenantID]string
-
-func (s scopes) May(t iot.TenantID, a management.Action) bool {
-	letter := map[management.Action]string{management.Read: "r", management.Write: "w"}[a]
-	return strings.Contains(s["*"], letter) || strings.Contains(s[t], letter)
-}
-
-func (operators) Operator(_ context.Context, name, password string) (management.Operator, error) {
-	all := map[string]scopes{"admin": {"*": "rw"}, "reader": {"T": "r"}, "owner": {"T": "rw"}}
-	switch {
-	case name == "broken":
-		return nil, errors.New("directory: secret internals")
-	case name == "panics":
-		panic("secret internals")
-	case all[name] == nil || password != "pw":
-		return nil, iot.Errorf(iot.ErrUnauthenticated, "bad credentials")
-	}
-	return all[name], nil
-}
-
-type api struct {
-	*httptest.Server
-	t *testing.T
-}
-
-func start(t *testing.T, o management.Options) *api {
-	t.Helper()
-	store, err := sqlitestore.Open(t.Context(), filepath.Join(t.TempDir(), "registry.db"), sqlitestore.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	service, err := registry.New(store, registry.Options{MaxBcryptCost: 4})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(management.New(service, operators{}, o))
-	t.Cleanup(server.Close)
-	return &api{server, t}
-}
-
-// request sends a request as admin unless the headers say otherwise. Headers
-// come in pairs; an empty value removes one. The body is JSON by default.
-func (a *api) request(method, path, body string, headers ...string) (*http.Response, string) {
-	a.t.Helper()
-	var content io.Reader
-	if body != "" {
-		content = strings.NewReader(body)
-	}
-	r, err := http.NewRequestWithContext(a.t.Context(), method, a.URL+path, content)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	r.SetBasicAuth("admin", "pw")
-	if body != "" {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Del(headers[i])
-		if headers[i+1] != "" {
-			r.Header.Set(headers[i], headers[i+1])
-		}
-	}
-	res, err := a.Client().Do(r)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return res, string(b)
-}
-
-// want sends a request and checks its status; it returns ETag and body.
-func (a *api) want(status int, method, path, body string, headers ...string) (etag, reply string) {
-	a.t.Helper()
-	res, reply := a.request(method, path, body, headers...)
-	if res.StatusCode != status {
-		a.t.Fatalf("%s %s: got status %d %s, want %d", method, path, res.StatusCode, reply, status)
-	}
-	if status == http.StatusNoContent && reply != "" {
-		a.t.Fatalf("%s %s: 204 with a body", method, path)
-	}
-	if reply != "" && res.Header.Get("Content-Type") != "application/json; charset=utf-8" {
-		a.t.Fatalf("%s %s: Content-Type %q", method, path, res.Header.Get("Content-Type"))
-	}
-	if status >= 400 {
-		var e struct{ Error string }
-		if json.Unmarshal([]byte(reply), &e) != nil || e.Error == "" {
-			a.t.Fatalf("%s %s: error body %s", method, path, reply)
-		}
-	}
-	return res.Header.Get("ETag"), reply
-}
-
-func (a *api) wantBody(path, want string) {
-	a.t.Helper()
-	if _, got := a.want(200, "GET", path, ""); got != want {
-		a.t.Fatalf("GET %s:\n got %s\nwant %s", path, got, want)
-	}
-}
 
 var uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 
@@ -299,7 +184,7 @@ func TestPathsAndMethods(t *testing.T) {
 	}{
 		{"GET", "/", 404}, {"GET", "/v1", 404}, {"GET", "/v1/other", 404}, {"GET", "/v1/credentials/T", 404},
 		{"GET", "/v1/devices", 404}, {"GET", "/v1/devices/T/D/E", 404}, {"GET", "/v2/tenants/T", 404}, {"GET", "/v1/tenants//", 404},
-		{"PATCH", "/v1/tenants/T", 405}, {"POST", "/v1/credentials/T/D", 405}, {"DELETE", "/v1/credentials/T/D", 405},
+		{"PATCH", "/v1/tenants", 405}, {"PATCH", "/v1/credentials/T/D", 405}, {"POST", "/v1/credentials/T/D", 405}, {"DELETE", "/v1/credentials/T/D", 405},
 		{"PUT", "/v1/devices/T", 405}, {"GET", "/v1/tenants/a%20b", 400}, {"POST", "/v1/tenants/a%2Fb", 400},
 		{"POST", "/v1/tenants/a:b", 400}, {"POST", "/v1/devices/T/a%0Ab", 400}, {"GET", "/v1/devices/T/%C3%A4", 400},
 		{"POST", "/v1/tenants/" + strings.Repeat("x", 257), 400}, {"POST", "/v1/tenants/", 201}, {"GET", "/v1/tenants/%2E%2E", 404},
@@ -365,10 +250,10 @@ func TestCORS(t *testing.T) {
 		path, methods string
 		want          int
 	}{
-		{"/v1/tenants", "POST", 204},
-		{"/v1/tenants/T", "DELETE, GET, POST, PUT", 204},
-		{"/v1/devices/T", "DELETE, POST", 204},
-		{"/v1/devices/T/D", "DELETE, GET, POST, PUT", 204},
+		{"/v1/tenants", "GET, POST", 204},
+		{"/v1/tenants/T", "DELETE, GET, PATCH, POST, PUT", 204},
+		{"/v1/devices/T", "DELETE, GET, POST", 204},
+		{"/v1/devices/T/D", "DELETE, GET, PATCH, POST, PUT", 204},
 		{"/v1/credentials/T/D", "GET, PUT", 204},
 		{"/v1/other", "", 404},
 	} {

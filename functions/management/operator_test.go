@@ -21,10 +21,10 @@ func TestDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	operators := management.Directory(directory)
-	if _, err := operators.Operator(t.Context(), "someone", secret+"x"); !errors.Is(err, iot.ErrUnauthenticated) {
+	if _, err := operators.Password(t.Context(), "someone", secret+"x"); !errors.Is(err, iot.ErrUnauthenticated) {
 		t.Fatalf("got %v, want %v", err, iot.ErrUnauthenticated)
 	}
-	who, err := operators.Operator(t.Context(), "someone", secret)
+	who, err := operators.Password(t.Context(), "someone", secret)
 	if err != nil {
 		t.Fatal(err)
 	}

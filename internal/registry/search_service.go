@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"reflect"
 	"strings"
 
@@ -34,6 +35,42 @@ func (s *Service) SearchTenants(ctx context.Context, q Search) (TenantPage, erro
 		err = iot.Errorf(iot.ErrNotFound, "no tenant matches")
 	}
 	return page, err
+}
+
+// SearchTenantsAmong is [Service.SearchTenants] for those of the given tenants
+// that exist. It reads each of them.
+func (s *Service) SearchTenantsAmong(ctx context.Context, ids []iot.TenantID, q Search) (TenantPage, error) {
+	if err := checkSearch(&q); err != nil {
+		return TenantPage{}, err
+	}
+	found := make(map[string]TenantRecord, len(ids))
+	selection := NewSelection(q)
+	for _, id := range ids {
+		t, err := s.store.Tenant(ctx, id)
+		if errors.Is(err, iot.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return TenantPage{}, err
+		}
+		doc, err := json.Marshal(t.Tenant)
+		if err != nil {
+			return TenantPage{}, err
+		}
+		if err := selection.Offer(Candidate{ID: string(t.ID), Doc: doc}); err != nil {
+			return TenantPage{}, err
+		}
+		found[string(t.ID)] = t
+	}
+	total, page := selection.Page()
+	if total == 0 {
+		return TenantPage{}, iot.Errorf(iot.ErrNotFound, "no tenant matches")
+	}
+	result := TenantPage{Total: total, Tenants: make([]TenantRecord, len(page))}
+	for i, id := range page {
+		result.Tenants[i] = found[id]
+	}
+	return result, nil
 }
 
 // SearchDevices returns one page of a tenant's devices that match;
