@@ -44,14 +44,14 @@ type Options struct {
 // the text for the caller and wrap iot.ErrInvalid, ErrForbidden, ErrNotFound,
 // ErrExists or ErrVersion, besides what the store reports. Safe for concurrent use.
 type Service struct {
-	store    Store
+	store    Backend
 	options  Options
 	tenantID *regexp.Regexp
 	deviceID *regexp.Regexp
 }
 
 // New returns a Service. The error names the pattern that is no regular expression.
-func New(store Store, o Options) (*Service, error) {
+func New(store Backend, o Options) (*Service, error) {
 	o.TenantIDPattern = cmp.Or(o.TenantIDPattern, TenantIDPattern)
 	o.DeviceIDPattern = cmp.Or(o.DeviceIDPattern, DeviceIDPattern)
 	o.MaxBcryptCost = cmp.Or(o.MaxBcryptCost, MaxBcryptCost)

@@ -117,7 +117,7 @@ type CredentialsRecord struct {
 
 // TenantKey names a tenant by one of its members.
 type TenantKey struct {
-	ID        iot.TenantID // or an alias; the id wins over an alias of the same text
+	ID        iot.TenantID // or an alias
 	SubjectDN string       // canonical DN of a trust anchor; ambiguous = not found
 }
 

@@ -14,8 +14,7 @@ import (
 
 // Store is what a database of ours does for identity.
 type Store interface {
-	registry.Store
-	registry.Feed
+	registry.Backend
 	assertion.KeyStore
 	Close() error
 }

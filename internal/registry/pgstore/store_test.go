@@ -25,7 +25,7 @@ func open(t testing.TB, url string, o pgstore.Options) *pgstore.Store {
 
 func TestStore(t *testing.T) {
 	db := pgtest.Start(t)
-	storetest.Run(t, func(t *testing.T) registry.Store {
+	storetest.Run(t, func(t *testing.T) registry.Backend {
 		return open(t, db.URL, pgstore.Options{Schema: pgtest.Schema()})
 	})
 }

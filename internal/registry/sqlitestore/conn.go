@@ -3,13 +3,16 @@ package sqlitestore
 import (
 	"context"
 	"database/sql"
+
+	"github.com/sluice-iot/sluice/internal/registry"
 )
 
 // conn is one SQLite connection with its prepared statements. One goroutine
 // at a time has it.
 type conn struct {
-	sql   *sql.Conn
-	stmts map[string]*sql.Stmt
+	sql     *sql.Conn
+	stmts   map[string]*sql.Stmt
+	changes []registry.Change // of the transaction under way
 }
 
 func openConn(ctx context.Context, db *sql.DB) (*conn, error) {
@@ -120,13 +123,31 @@ func (s *Store) read(ctx context.Context, f func(context.Context, *conn) error) 
 // that goes away while it runs gets its result all the same, so that nobody
 // has to guess whether a change happened.
 func (s *Store) write(ctx context.Context, f func(context.Context, *conn) error) error {
-	c, err := s.take(ctx, s.writer)
+	changes, err := s.writeTo(ctx, f)
 	if err != nil {
 		return translate(err)
 	}
-	defer func() { s.writer <- c }()
-	return translate(c.transact(context.WithoutCancel(ctx), f))
+	if len(changes) > 0 && s.observe != nil {
+		s.observe(ctx, changes)
+	}
+	return nil
 }
+
+// writeTo gives the writing connection back before anybody is told: telling may
+// take a while.
+func (s *Store) writeTo(ctx context.Context, f func(context.Context, *conn) error) ([]registry.Change, error) {
+	c, err := s.take(ctx, s.writer)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { s.writer <- c }()
+	c.changes = nil
+	err = c.transact(context.WithoutCancel(ctx), f)
+	return c.changes, err
+}
+
+// Observe implements registry.Backend.
+func (s *Store) Observe(f func(ctx context.Context, changes []registry.Change)) { s.observe = f }
 
 func (c *conn) transact(ctx context.Context, f func(context.Context, *conn) error) (err error) {
 	if _, err := c.exec(ctx, "BEGIN IMMEDIATE"); err != nil {

@@ -69,7 +69,7 @@ func (s *Store) PutCredentials(ctx context.Context, r registry.CredentialsRecord
 		if err := c.checkCredentials(ctx, &r, ifVersion); err != nil {
 			return err
 		}
-		_, err := c.exec(ctx, `DELETE FROM credentials WHERE tenant = ? AND device = ?`, string(r.Tenant), string(r.Device))
+		err := c.dropCredentials(ctx, r.Tenant, r.Device)
 		for i := 0; err == nil && i < len(docs); i++ {
 			err = c.insertCredential(ctx, &r, i, docs[i])
 		}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -35,7 +36,7 @@ func (s *Store) CreateDevice(ctx context.Context, d registry.DeviceRecord, crede
 		if n == 0 {
 			return iot.Errorf(iot.ErrExists, "device already exists")
 		}
-		if err := c.putMembers(ctx, &d); err != nil {
+		if err := s.relate(ctx, c, d.Tenant, d.ID, nil, nil, &d.Device, doc); err != nil {
 			return err
 		}
 		if err := c.countDevices(ctx, d.Tenant, 1); err != nil {
@@ -82,15 +83,16 @@ func (s *Store) UpdateDevice(ctx context.Context, d registry.DeviceRecord, ifVer
 		if err := c.checkTenant(ctx, d.Tenant, ""); err != nil {
 			return err
 		}
-		if err := c.checkDevice(ctx, d.Tenant, d.ID, ifVersion); err != nil {
+		old, before, err := c.storedDevice(ctx, d.Tenant, d.ID, ifVersion)
+		if err != nil {
 			return err
 		}
-		_, err := c.exec(ctx, `UPDATE devices SET doc = ?, via_groups = ?, version = ?, updated = ? WHERE tenant = ? AND id = ?`,
+		_, err = c.exec(ctx, `UPDATE devices SET doc = ?, via_groups = ?, version = ?, updated = ? WHERE tenant = ? AND id = ?`,
 			doc, groups, d.Version, millis(d.Status.Updated.Time), string(d.Tenant), string(d.ID))
 		if err != nil {
 			return err
 		}
-		if err := c.putMembers(ctx, &d); err != nil {
+		if err := s.relate(ctx, c, d.Tenant, d.ID, before, old, &d.Device, doc); err != nil {
 			return err
 		}
 		return s.record(ctx, c, deviceChange(&d, registry.Update, d.Status.Updated.Time))
@@ -100,17 +102,8 @@ func (s *Store) UpdateDevice(ctx context.Context, d registry.DeviceRecord, ifVer
 // DeleteDevice implements registry.Store.
 func (s *Store) DeleteDevice(ctx context.Context, tenant iot.TenantID, id iot.DeviceID, ifVersion string, at time.Time) error {
 	return s.write(ctx, func(ctx context.Context, c *conn) error {
-		if err := c.checkDevice(ctx, tenant, id, ifVersion); err != nil {
+		if err := s.deleteDevice(ctx, c, tenant, id, ifVersion); err != nil {
 			return err
-		}
-		for _, text := range []string{
-			`DELETE FROM devices WHERE tenant = ? AND id = ?`,
-			`DELETE FROM members WHERE tenant = ? AND device = ?`,
-			`DELETE FROM credentials WHERE tenant = ? AND device = ?`,
-		} {
-			if _, err := c.exec(ctx, text, string(tenant), string(id)); err != nil {
-				return err
-			}
 		}
 		if err := c.countDevices(ctx, tenant, -1); err != nil {
 			return err
@@ -121,12 +114,30 @@ func (s *Store) DeleteDevice(ctx context.Context, tenant iot.TenantID, id iot.De
 	})
 }
 
+// deleteDevice removes a device with everything that hangs on it.
+func (s *Store) deleteDevice(ctx context.Context, c *conn, tenant iot.TenantID, id iot.DeviceID, ifVersion string) error {
+	old, before, err := c.storedDevice(ctx, tenant, id, ifVersion)
+	if err != nil {
+		return err
+	}
+	if _, err := c.exec(ctx, `DELETE FROM devices WHERE tenant = ? AND id = ?`, string(tenant), string(id)); err != nil {
+		return err
+	}
+	if err := s.relate(ctx, c, tenant, id, before, old, nil, nil); err != nil {
+		return err
+	}
+	return c.dropCredentials(ctx, tenant, id)
+}
+
 // DeleteDevices implements registry.Store.
 func (s *Store) DeleteDevices(ctx context.Context, tenant iot.TenantID, at time.Time) error {
 	return s.write(ctx, func(ctx context.Context, c *conn) error {
 		for _, text := range []string{
 			`DELETE FROM devices WHERE tenant = ?`,
 			`DELETE FROM members WHERE tenant = ?`,
+			`DELETE FROM vias WHERE tenant = ?`,
+			`DELETE FROM device_index WHERE path IN (SELECT path FROM index_paths) AND tenant = ?`,
+			`DELETE FROM verified WHERE tenant = ?`,
 			`DELETE FROM credentials WHERE tenant = ?`,
 			`UPDATE counters SET devices = 0 WHERE tenant = ?`,
 		} {
@@ -191,13 +202,71 @@ func (c *conn) countDevices(ctx context.Context, tenant iot.TenantID, by int) er
 	return err
 }
 
-func (c *conn) putMembers(ctx context.Context, d *registry.DeviceRecord) error {
-	_, err := c.exec(ctx, `DELETE FROM members WHERE tenant = ? AND device = ?`, string(d.Tenant), string(d.ID))
-	for i := 0; err == nil && i < len(d.Device.MemberOf); i++ {
-		_, err = c.exec(ctx, `INSERT INTO members (tenant, gateway_group, device) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
-			string(d.Tenant), d.Device.MemberOf[i], string(d.ID))
+// storedDevice returns a device's document, as it is and decoded; errNoDevice or
+// errVersion unless it is there in that version. It does not ask for the tenant.
+func (c *conn) storedDevice(ctx context.Context, tenant iot.TenantID, id iot.DeviceID, ifVersion string) ([]byte, *iot.Device, error) {
+	var doc []byte
+	var version string
+	err := c.row(ctx, `SELECT doc, version FROM devices WHERE tenant = ? AND id = ?`, []any{string(tenant), string(id)}, &doc, &version)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil, errNoDevice
+	case err != nil:
+		return nil, nil, err
+	case ifVersion != "" && ifVersion != version:
+		return nil, nil, errVersion
 	}
-	return err
+	d := new(iot.Device)
+	return doc, d, decode(doc, d)
+}
+
+// relate keeps what is found by other keys than the device's: membership in
+// groups, gateways and indexes. before and after are nil where there is no device.
+func (s *Store) relate(ctx context.Context, c *conn, tenant iot.TenantID, id iot.DeviceID, before *iot.Device, old []byte, after *iot.Device, doc []byte) error {
+	none := &iot.Device{}
+	if before == nil {
+		before = none
+	}
+	if after == nil {
+		after = none
+	}
+	if !slices.Equal(before.MemberOf, after.MemberOf) {
+		if err := c.putRelation(ctx, tenant, string(id), before.MemberOf, after.MemberOf,
+			`DELETE FROM members WHERE tenant = ? AND gateway_group = ? AND device = ?`,
+			`INSERT INTO members (tenant, gateway_group, device) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`); err != nil {
+			return err
+		}
+	}
+	if !slices.Equal(before.Via, after.Via) {
+		if err := c.putRelation(ctx, tenant, string(id), names(before.Via), names(after.Via),
+			`DELETE FROM vias WHERE tenant = ? AND gateway = ? AND device = ?`,
+			`INSERT INTO vias (tenant, gateway, device) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`); err != nil {
+			return err
+		}
+	}
+	return s.reindex(ctx, c, tenant, id, old, doc)
+}
+
+func names(ids []iot.DeviceID) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = string(id)
+	}
+	return out
+}
+
+func (c *conn) putRelation(ctx context.Context, tenant iot.TenantID, device string, before, after []string, remove, add string) error {
+	for _, name := range before {
+		if _, err := c.exec(ctx, remove, string(tenant), name, device); err != nil {
+			return err
+		}
+	}
+	for _, name := range after {
+		if _, err := c.exec(ctx, add, string(tenant), name, device); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deviceRow is a device as a LEFT JOIN yields it: all NULL when there is none.
@@ -216,11 +285,15 @@ func (r *deviceRow) record(tenant iot.TenantID, id iot.DeviceID) (*registry.Devi
 	if !r.version.Valid {
 		return nil, nil
 	}
-	d := &registry.DeviceRecord{Tenant: tenant, ID: id, Version: r.version.String, Status: iot.DeviceStatus{
+	d := &registry.DeviceRecord{Tenant: tenant, ID: id, Version: r.version.String, Status: r.status()}
+	return d, decode(r.doc, &d.Device)
+}
+
+func (r *deviceRow) status() iot.DeviceStatus {
+	return iot.DeviceStatus{
 		Created:                          iot.Timestamp{Time: instant(r.created.Int64)},
 		Updated:                          iot.Timestamp{Time: instant(r.updated.Int64)},
 		AutoProvisioned:                  r.provisioned.Bool,
 		AutoProvisioningNotificationSent: r.notified.Bool,
-	}}
-	return d, decode(r.doc, &d.Device)
+	}
 }

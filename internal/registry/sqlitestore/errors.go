@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"modernc.org/sqlite"
 
@@ -36,8 +37,13 @@ type cause struct {
 	err error
 }
 
+// retryAfter is what callers are told to wait while the file cannot be used.
+const retryAfter = 2 * time.Second
+
 func unavailable(err error) error {
-	return &cause{own: iot.Errorf(iot.ErrUnavailable, "the registry's store is not available"), err: err}
+	own := iot.Errorf(iot.ErrUnavailable, "the registry's store is not available")
+	own.RetryAfter = retryAfter
+	return &cause{own: own, err: err}
 }
 
 func (c *cause) Error() string   { return c.err.Error() }

@@ -28,14 +28,31 @@ func (s *Store) record(ctx context.Context, c *conn, ch registry.Change) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.exec(ctx, `INSERT INTO feed (tenant, sequence, kind, device, change, enabled, invalidate, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		string(ch.Tenant), sequence, string(ch.Kind), string(ch.Device), ch.Change, ch.Enabled, ch.InvalidateCache, millis(ch.At))
-	if err != nil || ch.At.Sub(s.pruned) < pruneEvery {
+	ch.Sequence = uint64(sequence)
+	if err := c.feed(ctx, ch); err != nil {
 		return err
 	}
-	s.pruned = ch.At
-	_, err = c.exec(ctx, `DELETE FROM feed WHERE position IN (SELECT position FROM feed WHERE at < ? ORDER BY at LIMIT ?)`,
-		millis(ch.At.Add(-registry.FeedRetention)), pruneAtOnce)
+	return s.prune(ctx, c, ch.At)
+}
+
+// feed adds a change that has its sequence.
+func (c *conn) feed(ctx context.Context, ch registry.Change) error {
+	_, err := c.exec(ctx, `INSERT INTO feed (tenant, sequence, kind, device, change, enabled, invalidate, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		string(ch.Tenant), int64(ch.Sequence), string(ch.Kind), string(ch.Device), ch.Change, ch.Enabled, ch.InvalidateCache, millis(ch.At))
+	if err == nil {
+		c.changes = append(c.changes, ch)
+	}
+	return err
+}
+
+// prune removes old changes once in a while.
+func (s *Store) prune(ctx context.Context, c *conn, at time.Time) error {
+	if at.Sub(s.pruned) < pruneEvery {
+		return nil
+	}
+	s.pruned = at
+	_, err := c.exec(ctx, `DELETE FROM feed WHERE position IN (SELECT position FROM feed WHERE at < ? ORDER BY at LIMIT ?)`,
+		millis(at.Add(-registry.FeedRetention)), pruneAtOnce)
 	return err
 }
 
@@ -51,7 +68,7 @@ func (s *Store) Changes(ctx context.Context, after registry.Position, max int) (
 			return err
 		}
 		defer c.exec(ctx, "ROLLBACK") // nothing was written
-		return c.changes(ctx, &after, max, &changes)
+		return c.readChanges(ctx, &after, max, &changes)
 	})
 	if errors.Is(err, errEnough) {
 		return changes[:max], true, nil
@@ -59,8 +76,8 @@ func (s *Store) Changes(ctx context.Context, after registry.Position, max int) (
 	return changes, false, err
 }
 
-// changes appends up to max+1 changes; errEnough when that many were found.
-func (c *conn) changes(ctx context.Context, after *registry.Position, max int, all *[]registry.Change) error {
+// readChanges appends up to max+1 changes; errEnough when that many were found.
+func (c *conn) readChanges(ctx context.Context, after *registry.Position, max int, all *[]registry.Change) error {
 	add := func(rows *sql.Rows) error {
 		ch, err := scanChange(rows)
 		if err != nil {

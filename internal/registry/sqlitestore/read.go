@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 
@@ -24,6 +25,10 @@ const snapshotOf = `WITH t AS (%s)
 SELECT t.id, t.doc, t.version, t.created, t.updated,
 	coalesce((SELECT sequence FROM counters WHERE tenant = t.id), 0),
 	c.doc, c.device,
+	CASE WHEN c.device IS NOT NULL THEN (
+		SELECT json_group_array(json_object('s', v.secret, 'm', hex(v.mac), 'u', v.until))
+		FROM verified v WHERE v.tenant = t.id AND v.type = ?2 AND v.auth_id = ?3
+	) END,
 	d.doc, d.version, d.created, d.updated, d.auto_provisioned, d.notification_sent,
 	g.doc, g.version, g.created, g.updated, g.auto_provisioned, g.notification_sent,
 	CASE WHEN d.via_groups IS NOT NULL THEN (
@@ -63,13 +68,13 @@ func (s *Store) Read(ctx context.Context, q registry.Query) (registry.Snapshot, 
 
 func scanSnapshot(rows *sql.Rows, q *registry.Query, s *registry.Snapshot) error {
 	var (
-		id                             string
-		tenantDoc, credential, members sql.RawBytes
-		created, updated               int64
-		owner                          sql.NullString
-		device, gateway                deviceRow
+		id                                       string
+		tenantDoc, credential, verified, members sql.RawBytes
+		created, updated                         int64
+		owner                                    sql.NullString
+		device, gateway                          deviceRow
 	)
-	columns := []any{&id, &tenantDoc, &s.Tenant.Version, &created, &updated, &s.Sequence, &credential, &owner}
+	columns := []any{&id, &tenantDoc, &s.Tenant.Version, &created, &updated, &s.Sequence, &credential, &owner, &verified}
 	columns = append(columns, device.columns()...)
 	columns = append(columns, gateway.columns()...)
 	if err := rows.Scan(append(columns, &members)...); err != nil {
@@ -85,6 +90,11 @@ func scanSnapshot(rows *sql.Rows, q *registry.Query, s *registry.Snapshot) error
 		if err := decode(credential, s.Credential); err != nil {
 			return err
 		}
+		if len(verified) > len("[]") {
+			if err := decodeVerified(verified, s); err != nil {
+				return err
+			}
+		}
 	}
 	s.DeviceID, s.GatewayID = parties(q, s.Owner)
 	var err error
@@ -95,6 +105,25 @@ func scanSnapshot(rows *sql.Rows, q *registry.Query, s *registry.Snapshot) error
 		return err
 	}
 	return json.Unmarshal(members, &s.Members)
+}
+
+func decodeVerified(list []byte, s *registry.Snapshot) error {
+	var rows []struct {
+		Secret string `json:"s"`
+		MAC    string `json:"m"`
+		Until  int64  `json:"u"`
+	}
+	if err := decode(list, &rows); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		mac, err := hex.DecodeString(r.MAC)
+		if err != nil {
+			return fmt.Errorf("stored MAC: %w", err)
+		}
+		s.Verified = append(s.Verified, registry.Verified{SecretID: r.Secret, MAC: mac, Until: instant(r.Until)})
+	}
+	return nil
 }
 
 // parties says who is asked about and who acts for it.

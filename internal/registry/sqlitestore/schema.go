@@ -8,7 +8,9 @@ import (
 // migrations bring the file from version i to i+1; PRAGMA user_version holds
 // the version. A published step is never edited: a change is a new step.
 //
-// doc columns hold JSON as bytes. Times are Unix milliseconds, 0 = unset.
+// doc columns hold JSON as bytes. index_paths names the members that device_index
+// holds values of; one that is not complete is not searched.
+// Times are Unix milliseconds, 0 = unset.
 // counters outlive tenants, and devices may too, so nothing refers to tenants
 // by a foreign key.
 var migrations = []string{`
@@ -90,6 +92,39 @@ CREATE TABLE signing_keys (
 	not_before INTEGER NOT NULL,
 	retire_after INTEGER NOT NULL,
 	created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+`, `
+CREATE TABLE verified (
+	tenant TEXT NOT NULL,
+	type TEXT NOT NULL,
+	auth_id TEXT NOT NULL,
+	secret TEXT NOT NULL,
+	mac BLOB NOT NULL,
+	until INTEGER NOT NULL,
+	PRIMARY KEY (tenant, type, auth_id, secret)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE vias (
+	tenant TEXT NOT NULL,
+	gateway TEXT NOT NULL,
+	device TEXT NOT NULL,
+	PRIMARY KEY (tenant, gateway, device)
+) STRICT, WITHOUT ROWID;
+INSERT INTO vias SELECT DISTINCT d.tenant, v.value, d.id
+	FROM devices d, json_each(CAST(d.doc AS TEXT), '$.via') v;
+
+CREATE TABLE index_paths (
+	path INTEGER PRIMARY KEY,
+	name TEXT NOT NULL UNIQUE,
+	complete INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE device_index (
+	path INTEGER NOT NULL,
+	tenant TEXT NOT NULL,
+	value TEXT NOT NULL,
+	device TEXT NOT NULL,
+	PRIMARY KEY (path, tenant, value, device)
 ) STRICT, WITHOUT ROWID;
 `}
 

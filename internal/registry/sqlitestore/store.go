@@ -18,8 +18,7 @@ import (
 )
 
 var (
-	_ registry.Store     = (*Store)(nil)
-	_ registry.Feed      = (*Store)(nil)
+	_ registry.Backend   = (*Store)(nil)
 	_ assertion.KeyStore = (*Store)(nil)
 )
 
@@ -27,6 +26,9 @@ var (
 type Options struct {
 	Readers int           // reading connections; 0 = 2
 	Busy    time.Duration // how long to wait for another process's lock; 0 = 5 s
+	// Indexes are the paths of members of devices that searches find quickly. One
+	// that is new is filled when the file is opened.
+	Indexes [][]string
 }
 
 // Store is the registry in one SQLite file. Safe for concurrent use.
@@ -40,6 +42,9 @@ type Store struct {
 	once    sync.Once
 
 	pruned time.Time // when the feed was last shortened; owned by the writer's holder
+
+	indexes []pathIndex // fixed once opened
+	observe func(ctx context.Context, changes []registry.Change)
 }
 
 // Open opens the file at path, creates it with mode 0600 when it is missing,
@@ -60,7 +65,11 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("registry store: %s: %w", path, err)
 	}
 	s := &Store{db: db, writer: make(chan *conn, 1), readers: make(chan *conn, o.Readers), closing: make(chan struct{})}
-	if err := s.connect(ctx, o.Readers); err != nil {
+	err = s.connect(ctx, o.Readers)
+	if err == nil {
+		err = s.declare(ctx, o.Indexes)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("registry store: %s: %w", path, errors.Join(err, s.Close()))
 	}
 	return s, nil

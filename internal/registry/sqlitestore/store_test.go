@@ -30,7 +30,7 @@ func open(t testing.TB, path string) *sqlitestore.Store {
 }
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) registry.Store {
+	storetest.Run(t, func(t *testing.T) registry.Backend {
 		return open(t, filepath.Join(t.TempDir(), "registry.db"))
 	})
 }

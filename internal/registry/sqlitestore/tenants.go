@@ -82,23 +82,28 @@ func (s *Store) DeleteTenant(ctx context.Context, id iot.TenantID, ifVersion str
 }
 
 // Tenant implements registry.Store.
-func (s *Store) Tenant(ctx context.Context, id iot.TenantID) (registry.TenantRecord, error) {
-	t := registry.TenantRecord{ID: id}
-	err := s.read(ctx, func(ctx context.Context, c *conn) error {
-		var doc []byte
-		var created, updated int64
-		err := c.row(ctx, `SELECT doc, version, created, updated FROM tenants WHERE id = ?`, []any{string(id)},
-			&doc, &t.Version, &created, &updated)
-		if errors.Is(err, sql.ErrNoRows) {
-			return errNoTenant
-		}
-		if err != nil {
-			return err
-		}
-		t.Created, t.Updated = instant(created), instant(updated)
-		return decode(doc, &t.Tenant)
+func (s *Store) Tenant(ctx context.Context, id iot.TenantID) (t registry.TenantRecord, err error) {
+	err = s.read(ctx, func(ctx context.Context, c *conn) error {
+		t, err = c.tenant(ctx, id)
+		return err
 	})
 	return t, err
+}
+
+func (c *conn) tenant(ctx context.Context, id iot.TenantID) (registry.TenantRecord, error) {
+	t := registry.TenantRecord{ID: id}
+	var doc []byte
+	var created, updated int64
+	err := c.row(ctx, `SELECT doc, version, created, updated FROM tenants WHERE id = ?`, []any{string(id)},
+		&doc, &t.Version, &created, &updated)
+	if errors.Is(err, sql.ErrNoRows) {
+		return t, errNoTenant
+	}
+	if err != nil {
+		return t, err
+	}
+	t.Created, t.Updated = instant(created), instant(updated)
+	return t, decode(doc, &t.Tenant)
 }
 
 func tenantChange(t *registry.TenantRecord, change string, at time.Time) registry.Change {
@@ -136,10 +141,14 @@ func (c *conn) checkConflicts(ctx context.Context, t *registry.TenantRecord) err
 			return iot.Errorf(iot.ErrExists, "trusted-ca[%d]: another tenant of a different trust anchor group uses the same CA", i)
 		}
 	}
-	if t.Tenant.Alias == "" {
-		return nil
+	taken, err := c.exists(ctx, `SELECT 1 FROM tenants WHERE alias = ?1 AND id <> ?1`, string(t.ID))
+	if err == nil && taken {
+		return iot.Errorf(iot.ErrExists, "tenant id is the alias of another tenant")
 	}
-	taken, err := c.exists(ctx, `SELECT 1 FROM tenants WHERE alias = ? AND id <> ?`, t.Tenant.Alias, string(t.ID))
+	if err != nil || t.Tenant.Alias == "" {
+		return err
+	}
+	taken, err = c.exists(ctx, `SELECT 1 FROM tenants WHERE id <> ?2 AND (alias = ?1 OR id = ?1)`, t.Tenant.Alias, string(t.ID))
 	if err == nil && taken {
 		err = iot.Errorf(iot.ErrExists, "tenant alias already in use")
 	}

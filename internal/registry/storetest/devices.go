@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-iot/sluice/internal/registry"
 )
 
-func testDevices(t *testing.T, s registry.Store) {
+func testDevices(t *testing.T, s registry.Backend) {
 	ctx := t.Context()
 	wantErr(t, s.CreateDevice(ctx, device("T", "D"), "c1", 0), iot.ErrNotFound) // the tenant comes first
 	addTenant(t, s, "T")
@@ -46,7 +46,7 @@ func testDevices(t *testing.T, s registry.Store) {
 	wantErr(t, err, iot.ErrNotFound)
 }
 
-func testDeviceLimit(t *testing.T, s registry.Store) {
+func testDeviceLimit(t *testing.T, s registry.Backend) {
 	ctx := t.Context()
 	addTenant(t, s, "T")
 	wantErr(t, s.CreateDevice(ctx, device("T", "D1"), "c", 0), iot.ErrForbidden)
@@ -60,7 +60,7 @@ func testDeviceLimit(t *testing.T, s registry.Store) {
 	must(t, s.CreateDevice(ctx, device("T", "D4"), "c", 1))
 }
 
-func testOrphans(t *testing.T, s registry.Store) {
+func testOrphans(t *testing.T, s registry.Backend) {
 	ctx := t.Context()
 	addTenant(t, s, "T")
 	addDevice(t, s, device("T", "D1"))
@@ -86,7 +86,7 @@ func testOrphans(t *testing.T, s registry.Store) {
 	wantErr(t, err, iot.ErrNotFound)
 }
 
-func testDeleteDevices(t *testing.T, s registry.Store) {
+func testDeleteDevices(t *testing.T, s registry.Backend) {
 	ctx := t.Context()
 	must(t, s.DeleteDevices(ctx, "nobody", at))
 	addTenant(t, s, "T")
@@ -105,7 +105,7 @@ func testDeleteDevices(t *testing.T, s registry.Store) {
 	putCredentials(t, s, "T", "D3", password("a")) // the auth-id is free again
 }
 
-func testCredentials(t *testing.T, s registry.Store) {
+func testCredentials(t *testing.T, s registry.Backend) {
 	ctx := t.Context()
 	addTenant(t, s, "T")
 	_, err := s.Credentials(ctx, "T", "D")
@@ -139,7 +139,7 @@ func testCredentials(t *testing.T, s registry.Store) {
 	wantEqual(t, len(got.Set), 0)
 }
 
-func testUniqueAuthID(t *testing.T, s registry.Store) {
+func testUniqueAuthID(t *testing.T, s registry.Backend) {
 	ctx := t.Context()
 	addTenant(t, s, "T")
 	addTenant(t, s, "U")

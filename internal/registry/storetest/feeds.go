@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-iot/sluice/internal/registry"
 )
 
-func testFeed(t *testing.T, s registry.Store) {
+func testFeed(t *testing.T, s registry.Backend) {
 	ctx := t.Context()
 	r := tenant("T")
 	r.Tenant.Ext = json.RawMessage(`{"invalidate-cache-on-update":true}`)
@@ -37,7 +37,7 @@ func testFeed(t *testing.T, s registry.Store) {
 		"8 tenant-change-v1 DELETE  enabled=false",
 		"9 tenant-change-v1 CREATE  enabled=true",
 	})
-	changes, _, err := s.(registry.Feed).Changes(ctx, registry.Position{Sequences: map[iot.TenantID]uint64{"T": 7}}, 10)
+	changes, _, err := s.Changes(ctx, registry.Position{Sequences: map[iot.TenantID]uint64{"T": 7}}, 10)
 	must(t, err)
 	wantEqual(t, changes[0], registry.Change{Tenant: "T", Sequence: 8, Kind: registry.TenantChanged, Change: registry.Delete,
 		InvalidateCache: true, At: later(3)})
@@ -46,7 +46,7 @@ func testFeed(t *testing.T, s registry.Store) {
 	}
 }
 
-func testFeedPosition(t *testing.T, s registry.Store) {
+func testFeedPosition(t *testing.T, s registry.Backend) {
 	for i, id := range []iot.TenantID{"A", "B", "C"} {
 		r := tenant(id)
 		r.Created = later(i * 10)
@@ -77,7 +77,7 @@ func testFeedPosition(t *testing.T, s registry.Store) {
 		{"known, more", registry.Position{Sequences: map[iot.TenantID]uint64{"A": 0}, Since: later(11)}, 1, []row{{"A", 1}}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			changes, more, err := s.(registry.Feed).Changes(t.Context(), c.after, c.max)
+			changes, more, err := s.Changes(t.Context(), c.after, c.max)
 			must(t, err)
 			var got []row
 			for _, ch := range changes {
@@ -89,7 +89,7 @@ func testFeedPosition(t *testing.T, s registry.Store) {
 	}
 }
 
-func testNoTrace(t *testing.T, s registry.Store) {
+func testNoTrace(t *testing.T, s registry.Backend) {
 	ctx := t.Context()
 	population(t, s)
 	before := feed(t, s, "T")

@@ -21,7 +21,7 @@ func together(n int, f func(i int)) {
 	all.Wait()
 }
 
-func testLostUpdates(t *testing.T, s registry.Store) {
+func testLostUpdates(t *testing.T, s registry.Backend) {
 	const workers, rounds = 4, 10
 	population(t, s)
 	together(workers, func(i int) {
@@ -50,7 +50,7 @@ func testLostUpdates(t *testing.T, s registry.Store) {
 	}
 }
 
-func testAuthIDRace(t *testing.T, s registry.Store) {
+func testAuthIDRace(t *testing.T, s registry.Backend) {
 	const workers = 8
 	addTenant(t, s, "T")
 	for i := range workers {
@@ -71,7 +71,7 @@ func testAuthIDRace(t *testing.T, s registry.Store) {
 	}
 }
 
-func testDense(t *testing.T, s registry.Store) {
+func testDense(t *testing.T, s registry.Backend) {
 	const workers, rounds = 4, 20
 	addTenant(t, s, "T")
 	together(workers, func(i int) {
@@ -82,7 +82,7 @@ func testDense(t *testing.T, s registry.Store) {
 			s.CreateDevice(t.Context(), device("T", "same"), "c", -1) // all but one fail and count nothing
 		}
 	})
-	changes, _, err := s.(registry.Feed).Changes(t.Context(), registry.Position{Sequences: map[iot.TenantID]uint64{"T": 0}}, 1000)
+	changes, _, err := s.Changes(t.Context(), registry.Position{Sequences: map[iot.TenantID]uint64{"T": 0}}, 1000)
 	must(t, err)
 	for i, c := range changes {
 		if c.Sequence != uint64(i+1) {
@@ -96,7 +96,7 @@ func testDense(t *testing.T, s registry.Store) {
 
 // testConsistentReads has a writer that alternates between two states which
 // differ in tenant, device and sequence; no read may see a mixture.
-func testConsistentReads(t *testing.T, s registry.Store) {
+func testConsistentReads(t *testing.T, s registry.Backend) {
 	population(t, s) // 4 changes
 	ctx, stop := context.WithCancel(t.Context())
 	var readers sync.WaitGroup
@@ -126,7 +126,7 @@ func testConsistentReads(t *testing.T, s registry.Store) {
 	readers.Wait()
 }
 
-func testEndedContext(t *testing.T, s registry.Store) {
+func testEndedContext(t *testing.T, s registry.Backend) {
 	addTenant(t, s, "T")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -7,7 +7,7 @@ import (
 	"github.com/sluice-iot/sluice/internal/registry"
 )
 
-func read(t *testing.T, s registry.Store, q registry.Query) registry.Snapshot {
+func read(t *testing.T, s registry.Backend, q registry.Query) registry.Snapshot {
 	t.Helper()
 	q.Tenant = registry.TenantKey{ID: "T"}
 	snap, err := s.Read(t.Context(), q)
@@ -16,7 +16,7 @@ func read(t *testing.T, s registry.Store, q registry.Query) registry.Snapshot {
 }
 
 // population makes tenant T with devices D and G, of which G has auth-id a.
-func population(t *testing.T, s registry.Store) {
+func population(t *testing.T, s registry.Backend) {
 	t.Helper()
 	addTenant(t, s, "T")
 	d := device("T", "D")
@@ -37,7 +37,7 @@ func ids(s *registry.Snapshot) [5]string {
 	return out
 }
 
-func testReadAdmission(t *testing.T, s registry.Store) {
+func testReadAdmission(t *testing.T, s registry.Backend) {
 	population(t, s)
 	for _, c := range []struct {
 		name           string
@@ -66,7 +66,7 @@ func testReadAdmission(t *testing.T, s registry.Store) {
 	}
 }
 
-func testReadAssertion(t *testing.T, s registry.Store) {
+func testReadAssertion(t *testing.T, s registry.Backend) {
 	population(t, s)
 	for _, c := range []struct {
 		name            string
@@ -91,7 +91,7 @@ func testReadAssertion(t *testing.T, s registry.Store) {
 	}
 }
 
-func testReadGroups(t *testing.T, s registry.Store) {
+func testReadGroups(t *testing.T, s registry.Backend) {
 	addTenant(t, s, "T")
 	addTenant(t, s, "U")
 	for id, groups := range map[iot.DeviceID][]string{"G3": {"b"}, "G1": {"a", "b"}, "G2": {"a"}, "G4": {"c"}} {

@@ -12,12 +12,12 @@ import (
 	"github.com/sluice-iot/sluice/internal/registry"
 )
 
-// Run runs the suite. open returns an empty store, which it closes itself by
-// t.Cleanup; the store must also be a registry.Feed.
-func Run(t *testing.T, open func(t *testing.T) registry.Store) {
+// Run runs the suite. open returns an empty store without declared indexes, which
+// it closes itself by t.Cleanup.
+func Run(t *testing.T, open func(t *testing.T) registry.Backend) {
 	for _, c := range []struct {
 		name string
-		test func(*testing.T, registry.Store)
+		test func(*testing.T, registry.Backend)
 	}{
 		{"tenant life cycle", testTenants},
 		{"tenant alias", testAlias},
@@ -40,6 +40,26 @@ func Run(t *testing.T, open func(t *testing.T) registry.Store) {
 		{"concurrent changes are dense", testDense},
 		{"reads are consistent", testConsistentReads},
 		{"ended context", testEndedContext},
+		{"tenant alias and id", testAliasAndID},
+		{"search tenants", testSearchTenants},
+		{"search devices", testSearchDevices},
+		{"search gateways", testSearchGateways},
+		{"search of an unknown tenant", testSearchUnknown},
+		{"search is bounded", testSearchBound},
+		{"export", testExport},
+		{"bulk", testBulk},
+		{"bulk as single operations", testBulkEqualsSingle},
+		{"bulk failures leave no trace", testBulkNoTrace},
+		{"bulk limit of devices", testBulkLimit},
+		{"bulk credentials", testBulkCredentials},
+		{"bulk of a full batch", testBulkFull},
+		{"bulk for an unknown tenant", testBulkUnknown},
+		{"concurrent bulks are dense", testBulkDense},
+		{"mark notified", testMarkNotified},
+		{"keep verified", testKeepVerified},
+		{"verified ends with its credential", testVerifiedEnds},
+		{"observe", testObserve},
+		{"observe concurrent changes", testObserveConcurrent},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
@@ -90,25 +110,25 @@ func wantEqual(t *testing.T, got, want any) {
 	}
 }
 
-func addTenant(t *testing.T, s registry.Store, id iot.TenantID) {
+func addTenant(t *testing.T, s registry.Backend, id iot.TenantID) {
 	t.Helper()
 	must(t, s.CreateTenant(t.Context(), tenant(id)))
 }
 
-func addDevice(t *testing.T, s registry.Store, d registry.DeviceRecord) {
+func addDevice(t *testing.T, s registry.Backend, d registry.DeviceRecord) {
 	t.Helper()
 	must(t, s.CreateDevice(t.Context(), d, "c1", -1))
 }
 
-func putCredentials(t *testing.T, s registry.Store, tenant iot.TenantID, device iot.DeviceID, set ...iot.Credential) {
+func putCredentials(t *testing.T, s registry.Backend, tenant iot.TenantID, device iot.DeviceID, set ...iot.Credential) {
 	t.Helper()
 	must(t, s.PutCredentials(t.Context(), registry.CredentialsRecord{Tenant: tenant, Device: device, Set: set, Version: "c2"}, "", at))
 }
 
 // feed returns the tenant's changes from the beginning, as short strings.
-func feed(t *testing.T, s registry.Store, tenant iot.TenantID) []string {
+func feed(t *testing.T, s registry.Backend, tenant iot.TenantID) []string {
 	t.Helper()
-	changes, more, err := s.(registry.Feed).Changes(t.Context(), registry.Position{Sequences: map[iot.TenantID]uint64{tenant: 0}}, 10000)
+	changes, more, err := s.Changes(t.Context(), registry.Position{Sequences: map[iot.TenantID]uint64{tenant: 0}}, 10000)
 	must(t, err)
 	if more {
 		t.Fatal("more than 10000 changes")

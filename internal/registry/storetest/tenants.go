@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-iot/sluice/internal/registry"
 )
 
-func testTenants(t *testing.T, s registry.Store) {
+func testTenants(t *testing.T, s registry.Backend) {
 	ctx := t.Context()
 	_, err := s.Tenant(ctx, "T")
 	wantErr(t, err, iot.ErrNotFound)
@@ -44,7 +44,7 @@ func testTenants(t *testing.T, s registry.Store) {
 	must(t, s.CreateTenant(ctx, tenant("T")))
 }
 
-func testAlias(t *testing.T, s registry.Store) {
+func testAlias(t *testing.T, s registry.Backend) {
 	ctx := t.Context()
 	a := tenant("A")
 	a.Tenant.Alias = "acme"
@@ -63,7 +63,7 @@ func testAlias(t *testing.T, s registry.Store) {
 	must(t, s.UpdateTenant(ctx, b, ""))
 }
 
-func testAnchors(t *testing.T, s registry.Store) {
+func testAnchors(t *testing.T, s registry.Backend) {
 	ctx := t.Context()
 	with := func(id iot.TenantID, group string, dns ...string) registry.TenantRecord {
 		r := tenant(id)
@@ -89,16 +89,16 @@ func testAnchors(t *testing.T, s registry.Store) {
 	must(t, s.UpdateTenant(ctx, with("B", "", "CN=x"), ""))
 }
 
-func testReadTenant(t *testing.T, s registry.Store) {
+func testReadTenant(t *testing.T, s registry.Backend) {
 	ctx := t.Context()
 	a, b := tenant("A"), tenant("B")
-	a.Tenant.Alias, b.Tenant.Alias = "acme", "A2"
+	a.Tenant.Alias, b.Tenant.Alias = "acme", "a2"
 	a.Tenant.TrustAnchorGroup, b.Tenant.TrustAnchorGroup = "g", "g"
 	a.Tenant.TrustedCA = []iot.TrustAnchor{{SubjectDN: "CN=both"}, {SubjectDN: "CN=a"}, {SubjectDN: "CN=a"}}
 	b.Tenant.TrustedCA = []iot.TrustAnchor{{SubjectDN: "CN=both"}}
 	must(t, s.CreateTenant(ctx, a))
 	must(t, s.CreateTenant(ctx, b))
-	addTenant(t, s, "A2") // an id wins over another tenant's alias
+	addTenant(t, s, "A3")
 
 	for _, c := range []struct {
 		name string
@@ -107,7 +107,7 @@ func testReadTenant(t *testing.T, s registry.Store) {
 	}{
 		{"id", registry.TenantKey{ID: "A"}, "A"},
 		{"alias", registry.TenantKey{ID: "acme"}, "A"},
-		{"id before alias", registry.TenantKey{ID: "A2"}, "A2"},
+		{"alias of another", registry.TenantKey{ID: "a2"}, "B"},
 		{"DN", registry.TenantKey{SubjectDN: "CN=a"}, "A"},
 		{"ambiguous DN", registry.TenantKey{SubjectDN: "CN=both"}, ""},
 		{"unknown DN", registry.TenantKey{SubjectDN: "CN=c"}, ""},
@@ -127,4 +127,24 @@ func testReadTenant(t *testing.T, s registry.Store) {
 			}
 		})
 	}
+}
+
+// Ids and aliases share one space, since both name a tenant.
+func testAliasAndID(t *testing.T, s registry.Backend) {
+	ctx := t.Context()
+	a := tenant("A")
+	a.Tenant.Alias = "acme"
+	must(t, s.CreateTenant(ctx, a))
+	wantErr(t, s.CreateTenant(ctx, tenant("acme")), iot.ErrExists)
+	b := tenant("B")
+	b.Tenant.Alias = "A"
+	wantErr(t, s.CreateTenant(ctx, b), iot.ErrExists)
+	addTenant(t, s, "B")
+	wantErr(t, s.UpdateTenant(ctx, b, ""), iot.ErrExists)
+	a.Tenant.Alias = "A" // its own id
+	must(t, s.UpdateTenant(ctx, a, ""))
+	addTenant(t, s, "acme") // free again
+	must(t, s.DeleteTenant(ctx, "A", "", at))
+	must(t, s.UpdateTenant(ctx, b, ""))
+	wantErr(t, s.CreateTenant(ctx, tenant("A")), iot.ErrExists)
 }
