@@ -1,0 +1,129 @@
+package dynamostore
+
+import (
+	"context"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/sluice-iot/sluice/internal/registry"
+)
+
+// stageAtOnce is how many credentials one request stages.
+const stageAtOnce = 50
+
+// large reports whether the old and the new set of credentials do not fit one
+// transaction together.
+func (f *draft) large(m *mutation) bool {
+	if m.op != putCredentialsOp {
+		return false
+	}
+	keys := make(map[ref]bool, len(m.credentials.Set))
+	for n := range m.credentials.Set {
+		keys[ref{m.credentials.Set[n].Type, m.credentials.Set[n].AuthID}] = true
+	}
+	bytes := 0
+	for n := range m.docs {
+		bytes += len(m.docs[n])
+	}
+	if d := f.devices[m.d.ID]; d != nil {
+		for _, r := range d.refs {
+			keys[r] = true
+		}
+	}
+	return len(keys) > maxWrites-2 || bytes > maxBytes-maxItem
+}
+
+// planLarge puts a set of any size. The credentials are staged first: added to
+// the items of their auth-ids under a generation that no device has yet, where
+// they count for nothing. The change then gives the device that generation.
+// That no other device took one of the auth-ids meanwhile is read after the
+// counter, so that it holds when the change succeeds.
+func (s *Store) planLarge(ctx context.Context, f *draft, m *mutation) (*change, error) {
+	old := f.devices[m.d.ID]
+	if old == nil {
+		return nil, errNoDevice
+	}
+	if m.ifVersion != "" && m.ifVersion != old.credentials {
+		return nil, errVersion
+	}
+	d := *old
+	r := &result{id: d.rec.ID, auths: make(map[key]item)}
+	if err := f.putCredentials(m, nil, &d, r); err != nil {
+		return nil, err
+	}
+	if missing := f.unstaged(r, m.generation); len(missing) > 0 {
+		if err := s.stage(ctx, missing, m.generation); err != nil {
+			return nil, err
+		}
+		return nil, errTaken // read everything again: the set is complete now
+	}
+	m.after = func(ctx context.Context) { s.unstage(ctx, old, f.st.epoch, r.auths) }
+	c := change{next: f.st, changes: []registry.Change{{Tenant: f.t, Kind: registry.CredentialsChanged, Device: d.rec.ID, At: m.at}}}
+	d.sequence = f.st.sequence + 1
+	i, err := d.item()
+	if err != nil {
+		return nil, err
+	}
+	c.ops = append(c.ops, f.deviceOp(old, d.rec.ID, i))
+	for _, o := range old.refs { // the others no longer count
+		k := authKey(f.t, f.st.epoch, o.Type, o.AuthID)
+		if _, stays := r.auths[k]; !stays && len(c.ops) < maxWrites-1 {
+			c.ops = append(c.ops, op{key: k})
+		}
+	}
+	return &c, nil
+}
+
+// unstaged lists the writes of r whose slots are not in the table yet.
+func (f *draft) unstaged(r *result, generation string) []op {
+	return slices.DeleteFunc(slices.Clone(r.ops), func(o op) bool {
+		return slotOf(f.auths[o.key], generation) != nil
+	})
+}
+
+// stage adds slots to items, and removes none: it may be that of a change
+// under way.
+func (s *Store) stage(ctx context.Context, ops []op, generation string) error {
+	name := slotPrefix + generation
+	for some := range slices.Chunk(ops, stageAtOnce) {
+		var writes []types.TransactWriteItem
+		for _, o := range some {
+			if o.put.size() > maxItem {
+				return errItemSize()
+			}
+			writes = append(writes, types.TransactWriteItem{Update: &types.Update{TableName: &s.table, Key: o.key.item(),
+				UpdateExpression:          aws.String("SET #slot = :slot"),
+				ExpressionAttributeNames:  map[string]string{"#slot": name},
+				ExpressionAttributeValues: item{":slot": o.put[name]},
+			}})
+		}
+		if _, err := s.transact(ctx, writes, newToken()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unstage takes the slots of the set that was replaced out of items that stay.
+// They count no longer, so an error only leaves them where they are.
+func (s *Store) unstage(ctx context.Context, old *device, epoch int64, stay map[key]item) {
+	var writes []types.TransactWriteItem
+	for _, r := range old.refs {
+		k := authKey(old.rec.Tenant, epoch, r.Type, r.AuthID)
+		if _, stays := stay[k]; !stays {
+			continue
+		}
+		writes = append(writes, types.TransactWriteItem{Update: &types.Update{TableName: &s.table, Key: k.item(),
+			UpdateExpression:         aws.String("REMOVE #slot"),
+			ConditionExpression:      aws.String("attribute_exists(#slot)"),
+			ExpressionAttributeNames: map[string]string{"#slot": slotPrefix + old.generation},
+		}})
+	}
+	for some := range slices.Chunk(writes, maxWrites) {
+		if _, err := s.transact(ctx, some, newToken()); err != nil {
+			return
+		}
+	}
+}
