@@ -8,6 +8,8 @@ import (
 
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/functions"
+	"github.com/sluice-iot/sluice/functions/notices"
+	"github.com/sluice-iot/sluice/functions/revocation"
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/config"
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -18,6 +20,9 @@ import (
 type Deps struct {
 	// PasswordsAtOnce bounds slow hashes computed at a time; 0 = one per usable core.
 	PasswordsAtOnce int
+	// Poster is told of what changes and of devices that are registered by
+	// themselves; nil = nobody listens.
+	Poster events.Poster
 }
 
 // Identity is the identity functions and what they stand on. Safe for concurrent use.
@@ -58,10 +63,21 @@ func Open(ctx context.Context, cfg *config.Config, data *config.DataFolder, log 
 	}); err != nil {
 		return nil, err
 	}
-	if id.Signer, err = assertion.NewSigner(assertion.SignerConfig{Store: store, KEK: kek, Issuer: "//" + cfg.Name}); err != nil {
+	if id.Signer, err = assertion.NewSigner(assertion.SignerConfig{
+		Store: store, KEK: kek, Issuer: "//" + cfg.Name, Algorithm: assertion.Algorithm(cfg.Assertions.Algorithm)}); err != nil {
 		return nil, err
 	}
-	if id.functions, err = functions.Identity(functions.Deps{Registry: id.Registry, Passwords: id.Passwords, Signer: id.Signer}); err != nil {
+	macKey, err := openMACKey(cfg, data)
+	if err != nil {
+		return nil, err
+	}
+	if d.Poster != nil {
+		store.Observe(notices.New(d.Poster, log).Observe)
+	}
+	if id.functions, err = functions.Identity(functions.Deps{
+		Registry: id.Registry, Passwords: id.Passwords, Signer: id.Signer, Feed: store,
+		Poster: d.Poster, MACKey: macKey, Log: log, Revocation: revocation.New(nil),
+	}); err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
 	return id, nil

@@ -86,7 +86,7 @@ func TestTheKeyEncryptionKeyFromTheEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	kid(t, id)
-	if _, err := os.Stat(filepath.Join(dir, "keys")); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, "keys", "kek")); err == nil {
 		t.Error("a key file was made")
 	}
 	t.Setenv(identity.KEKVariable, "secret")

@@ -30,3 +30,21 @@ func openKEK(data *config.DataFolder) (assertion.KEK, error) {
 	}
 	return assertion.FileKEK(data.File("keys", "kek"))
 }
+
+// MACVariable names the environment variable that may hold the key of the MACs of
+// verified passwords, in the same form. Without it the key is the file
+// keys/verified of the data folder; without that there are no MACs, and every
+// restarted process computes slow hashes again.
+const MACVariable = "SLUICE_VERIFIED_KEY"
+
+func openMACKey(cfg *config.Config, data *config.DataFolder) ([]byte, error) {
+	switch {
+	case !cfg.Admission.KeepVerified:
+		return nil, nil
+	case os.Getenv(MACVariable) != "":
+		return assertion.EnvKey(MACVariable)
+	case data == nil:
+		return nil, nil
+	}
+	return assertion.FileKey(data.File("keys", "verified"))
+}

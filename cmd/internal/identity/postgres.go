@@ -11,6 +11,6 @@ import (
 
 func init() {
 	openers["postgres"] = func(ctx context.Context, cfg *config.Config, _ *config.DataFolder) (Store, error) {
-		return opened(pgstore.Open(ctx, cfg.Registry.URL, pgstore.Options{}))
+		return opened(pgstore.Open(ctx, cfg.Registry.URL, pgstore.Options{Indexes: indexes(cfg)}))
 	}
 }

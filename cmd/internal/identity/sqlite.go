@@ -10,7 +10,7 @@ import (
 )
 
 func init() {
-	openers["sqlite"] = func(ctx context.Context, _ *config.Config, data *config.DataFolder) (Store, error) {
-		return opened(sqlitestore.Open(ctx, data.File("registry.db"), sqlitestore.Options{}))
+	openers["sqlite"] = func(ctx context.Context, cfg *config.Config, data *config.DataFolder) (Store, error) {
+		return opened(sqlitestore.Open(ctx, data.File("registry.db"), sqlitestore.Options{Indexes: indexes(cfg)}))
 	}
 }

@@ -39,3 +39,15 @@ func openStore(ctx context.Context, cfg *config.Config, data *config.DataFolder)
 	}
 	return open(ctx, cfg, data)
 }
+
+// indexes are the declared paths. The configuration was checked.
+func indexes(cfg *config.Config) (paths [][]string) {
+	for _, pointer := range cfg.Registry.Indexes {
+		var path []string
+		for _, name := range strings.Split(pointer[1:], "/") {
+			path = append(path, strings.NewReplacer("~1", "/", "~0", "~").Replace(name))
+		}
+		paths = append(paths, path)
+	}
+	return paths
+}
