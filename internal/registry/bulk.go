@@ -56,10 +56,6 @@ type BulkResult struct {
 // err is about the call as a whole, after which it is not known what was done:
 // iot.ErrNotFound for the tenant, iot.ErrUnavailable, iot.ErrTimeout.
 func (s *Service) ApplyDevices(ctx context.Context, tenant iot.TenantID, items []BulkItem) ([]BulkResult, error) {
-	loader, ok := s.store.(Loader)
-	if !ok {
-		return nil, iot.Errorf(iot.ErrUnavailable, "the registry's store has no bulk operations")
-	}
 	if len(items) > MaxBatch {
 		return nil, invalid("%d changes at once, at most %d are allowed", len(items), MaxBatch)
 	}
@@ -77,7 +73,7 @@ func (s *Service) ApplyDevices(ctx context.Context, tenant iot.TenantID, items [
 	if err := b.hash(ctx); err != nil {
 		return nil, err
 	}
-	return b.results, b.apply(ctx, loader)
+	return b.results, b.apply(ctx)
 }
 
 // batch is one call of ApplyDevices.
@@ -214,13 +210,13 @@ func (b *batch) hash(ctx context.Context) error {
 	return nil
 }
 
-func (b *batch) apply(ctx context.Context, loader Loader) error {
+func (b *batch) apply(ctx context.Context) error {
 	if len(b.writes) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
-	errs, err := loader.ApplyDevices(ctx, b.tenant.ID, b.writes, b.service.maxDevices(&b.tenant.Tenant))
+	errs, err := b.service.store.ApplyDevices(ctx, b.tenant.ID, b.writes, b.service.maxDevices(&b.tenant.Tenant))
 	if err != nil {
 		return err
 	}

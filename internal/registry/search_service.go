@@ -23,14 +23,10 @@ const (
 // SearchTenants returns one page of the tenants that match (contract:
 // registry, section 8); iot.ErrNotFound when none does.
 func (s *Service) SearchTenants(ctx context.Context, q Search) (TenantPage, error) {
-	finder, err := s.finder()
-	if err != nil {
-		return TenantPage{}, err
-	}
 	if err := checkSearch(&q); err != nil {
 		return TenantPage{}, err
 	}
-	page, err := finder.SearchTenants(ctx, q)
+	page, err := s.store.SearchTenants(ctx, q)
 	if err == nil && page.Total == 0 {
 		err = iot.Errorf(iot.ErrNotFound, "no tenant matches")
 	}
@@ -76,25 +72,14 @@ func (s *Service) SearchTenantsAmong(ctx context.Context, ids []iot.TenantID, q 
 // SearchDevices returns one page of a tenant's devices that match;
 // iot.ErrNotFound when none does or the tenant does not exist.
 func (s *Service) SearchDevices(ctx context.Context, tenant iot.TenantID, q Search) (DevicePage, error) {
-	finder, err := s.finder()
-	if err != nil {
-		return DevicePage{}, err
-	}
 	if err := checkSearch(&q); err != nil {
 		return DevicePage{}, err
 	}
-	page, err := finder.SearchDevices(ctx, tenant, q)
+	page, err := s.store.SearchDevices(ctx, tenant, q)
 	if err == nil && page.Total == 0 {
 		err = iot.Errorf(iot.ErrNotFound, "no device matches")
 	}
 	return page, err
-}
-
-func (s *Service) finder() (Finder, error) {
-	if f, ok := s.store.(Finder); ok {
-		return f, nil
-	}
-	return nil, iot.Errorf(iot.ErrUnavailable, "the registry's store cannot search")
 }
 
 func checkSearch(q *Search) error {

@@ -24,9 +24,5 @@ func (s *Service) ExportDevices(ctx context.Context, tenant iot.TenantID, after 
 	if err := s.CheckTenantID(tenant); err != nil {
 		return nil, err
 	}
-	finder, err := s.finder()
-	if err != nil {
-		return nil, err
-	}
-	return finder.Export(ctx, tenant, after, max)
+	return s.store.Export(ctx, tenant, after, max)
 }
