@@ -75,12 +75,13 @@ func (f *Function) enrol(ctx context.Context, v *visit, anchor *iot.TrustAnchor)
 	}
 	created, err := f.provisioner.ByCertificate(ctx, &v.s.Tenant, anchor, v.cert, v.q.AuthID)
 	v.created = v.created || created
-	if err != nil && !errors.Is(err, iot.ErrExists) {
+	switch {
+	case err == nil || errors.Is(err, iot.ErrNotFound):
+		v.triedCert = errBadCredentials // it, or its tenant, is gone again
+	case errors.Is(err, iot.ErrExists):
+		v.triedCert = err
+	default:
 		return false, err
-	}
-	v.triedCert = err
-	if err == nil {
-		v.triedCert = errBadCredentials // made and gone again
 	}
 	return true, nil
 }

@@ -78,7 +78,7 @@ func (s *Service) provision(ctx context.Context, t *TenantRecord, id iot.DeviceI
 	if len(set) > 0 {
 		w.Credentials = &CredentialsRecord{Tenant: t.ID, Device: id, Set: set, Version: newUUID()}
 	}
-	results, err := s.provisioner().ApplyDevices(ctx, t.ID, []DeviceWrite{w}, s.maxDevices(&t.Tenant))
+	results, err := s.store.ApplyDevices(ctx, t.ID, []DeviceWrite{w}, s.maxDevices(&t.Tenant))
 	if err != nil {
 		return err
 	}
@@ -88,20 +88,10 @@ func (s *Service) provision(ctx context.Context, t *TenantRecord, id iot.DeviceI
 // MarkNotified records that the world was told of a device that was
 // provisioned by itself; d as it was read. iot.ErrVersion when it has changed since.
 func (s *Service) MarkNotified(ctx context.Context, d *DeviceRecord) error {
-	return s.provisioner().MarkNotified(ctx, d.Tenant, d.ID, d.Version, newUUID(), s.now())
+	return s.store.MarkNotified(ctx, d.Tenant, d.ID, d.Version, newUUID(), s.now())
 }
 
 // KeepVerified keeps a proof beside a secret of the snapshot's credential.
 func (s *Service) KeepVerified(ctx context.Context, snap *Snapshot, v Verified) error {
-	return s.provisioner().KeepVerified(ctx, snap.Tenant.ID, snap.Credential.Type, snap.Credential.AuthID, v)
-}
-
-func (s *Service) provisioner() interface {
-	Loader
-	Prover
-} {
-	return s.store.(interface {
-		Loader
-		Prover
-	})
+	return s.store.KeepVerified(ctx, snap.Tenant.ID, snap.Credential.Type, snap.Credential.AuthID, v)
 }
