@@ -121,7 +121,10 @@ type keeper struct {
 	err  error
 }
 
-func (k *keeper) KeepVerified(_ context.Context, _ *registry.Snapshot, v registry.Verified) error {
+func (k *keeper) KeepVerified(ctx context.Context, _ *registry.Snapshot, v registry.Verified) error {
+	if _, bounded := ctx.Deadline(); !bounded || ctx.Err() != nil {
+		return errors.New("kept with the caller's time")
+	}
 	if k.err != nil {
 		return k.err
 	}

@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/registry"
@@ -76,13 +77,19 @@ func (f *Function) password(ctx context.Context, v *visit, c *iot.Credential) er
 	return nil
 }
 
-// remember keeps a MAC of the password that was verified. A device is not
-// turned away because that fails: it pays its slow hash again.
+// keepWait bounds how long keeping a proof may take.
+const keepWait = 500 * time.Millisecond
+
+// remember keeps a MAC of the password that was verified, even when the caller
+// has gone meanwhile: it comes again, and the slow hash was paid. A device is
+// not turned away because that fails: it pays its slow hash again.
 func (f *Function) remember(ctx context.Context, v *visit, secretID string) {
 	proof, ok := f.MACs.Proof(&v.s, secretID, v.req.Credential.Password, f.Now())
 	if !ok {
 		return
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepWait)
+	defer cancel()
 	if err := f.Registry.KeepVerified(ctx, &v.s, proof); err != nil {
 		f.Log.WarnContext(ctx, "the proof of a verified password is not kept", "tenant", string(v.s.Tenant.ID), "device", string(v.s.Owner), "err", err)
 	}
