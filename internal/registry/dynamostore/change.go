@@ -86,8 +86,10 @@ func (s *Store) compete(ctx context.Context, t iot.TenantID, p plan) ([]registry
 		return nil, s.impatient(ctx, err)
 	}
 	defer s.unlock(l)
+	taken := false
 	for try := 0; ; try++ {
-		changes, err := s.attempt(patience, t, l, p)
+		changes, err := s.attempt(patience, t, l, taken, p)
+		taken = taken || errors.Is(err, errTaken)
 		switch {
 		case errors.Is(err, errMoved), errors.Is(err, errTaken), errors.Is(err, errBusy):
 			if errors.Is(err, errMoved) && try == 0 {
@@ -114,7 +116,7 @@ func (s *Store) impatient(ctx context.Context, err error) error {
 }
 
 // attempt plans and commits once.
-func (s *Store) attempt(ctx context.Context, t iot.TenantID, l *tenantLock, p plan) ([]registry.Change, error) {
+func (s *Store) attempt(ctx context.Context, t iot.TenantID, l *tenantLock, taken bool, p plan) ([]registry.Change, error) {
 	if !l.known {
 		st, err := s.readState(ctx, t)
 		if err != nil {
@@ -123,6 +125,7 @@ func (s *Store) attempt(ctx context.Context, t iot.TenantID, l *tenantLock, p pl
 		l.st, l.known = st, true
 	}
 	st := l.st
+	st.taken = taken
 	l.st.fresh = false // for the next one
 	c, err := p(ctx, st)
 	if err != nil || c == nil {
@@ -163,6 +166,7 @@ func (s *Store) confirm(ctx context.Context, t iot.TenantID, l *tenantLock, st s
 // With errMoved it returns the state that was found.
 func (s *Store) commit(ctx context.Context, t iot.TenantID, st state, c *change) (state, []registry.Change, error) {
 	next := c.next
+	next.taken = false
 	next.sequence = st.sequence + uint64(len(c.changes))
 	next.last = newToken()
 	next.fresh = true

@@ -15,19 +15,17 @@ func (s *Store) single(ctx context.Context, m mutation, needsTenant bool, maxDev
 	if err := m.encode(); err != nil {
 		return err
 	}
-	// A creation first trusts that the device is not there, which saves reading it.
-	blind := m.op == registry.CreateOp
 	err := s.change(ctx, m.d.Tenant, func(ctx context.Context, st state) (*change, error) {
 		if needsTenant && !st.live {
 			return nil, errNoTenant
 		}
 		f := s.newDraft(m.d.Tenant, st, maxDevices)
-		if !blind {
+		// A creation first trusts that the device is not there, which saves reading it.
+		if m.op != registry.CreateOp || st.taken {
 			if err := f.load(ctx, []mutation{m}); err != nil {
 				return nil, err
 			}
 		}
-		blind = false
 		if large := f.large(&m); large {
 			return s.planLarge(ctx, f, &m)
 		}

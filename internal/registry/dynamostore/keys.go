@@ -99,12 +99,20 @@ type item map[string]types.AttributeValue
 func (i item) key() key { return key{i.str("pk"), i.str("sk")} }
 
 func str(v string) types.AttributeValue    { return &types.AttributeValueMemberS{Value: v} }
-func blob(v []byte) types.AttributeValue   { return &types.AttributeValueMemberB{Value: v} }
 func flag(v bool) types.AttributeValue     { return &types.AttributeValueMemberBOOL{Value: v} }
 func strs(v []string) types.AttributeValue { return &types.AttributeValueMemberSS{Value: v} }
 func number(v int64) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(v, 10)}
 }
+
+// blob keeps nil as no bytes, which is a value.
+func blob(v []byte) types.AttributeValue {
+	if v == nil {
+		v = []byte{}
+	}
+	return &types.AttributeValueMemberB{Value: v}
+}
+
 func millis(t time.Time) types.AttributeValue {
 	if t.IsZero() {
 		return number(0)

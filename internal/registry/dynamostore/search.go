@@ -213,7 +213,7 @@ func (d *deviceSearch) count(ctx context.Context, q question) (int, error) {
 func (d *deviceSearch) pageOf(ctx context.Context, q question, f func(item) error) error {
 	if d.q.Offset > 0 {
 		skip := q
-		skip.count, skip.limit, skip.last = true, d.q.Offset, &q.after
+		skip.count, skip.keysOnly, skip.limit, skip.last = true, false, d.q.Offset, &q.after
 		if _, err := d.s.query(ctx, skip, nil); err != nil || q.after == "" {
 			return err
 		}

@@ -21,6 +21,7 @@ type state struct {
 	hour     string // the last bucket that says that the tenant changed
 	last     string // token of the transaction that wrote it
 	fresh    bool   // read or written in this call, not remembered from an earlier one
+	taken    bool   // an item was not as the last attempt on it assumed
 }
 
 func decodeState(i item) state {
