@@ -1,0 +1,88 @@
+package main_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/sluice-iot/sluice/events"
+	"github.com/sluice-iot/sluice/events/invoke/lambda"
+	"github.com/sluice-iot/sluice/functions/host/hosttest"
+)
+
+// byURL asks the management API as a function URL does.
+func byURL(r *hosttest.Runtime, password string) do {
+	return func(t *testing.T, method, path, body string) (int, string) {
+		t.Helper()
+		payload, err := json.Marshal(map[string]any{
+			"version": "2.0", "rawPath": path, "body": base64.StdEncoding.EncodeToString([]byte(body)), "isBase64Encoded": true,
+			"headers": map[string]string{"content-type": "application/json", "content-length": "999",
+				"authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+password))},
+			"requestContext": map[string]any{"http": map[string]any{"method": method, "path": path, "sourceIp": "192.0.2.1"}, "domainName": "x.lambda-url.on.aws"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := r.Invoke(t.Context(), "", payload)
+		var answer struct {
+			StatusCode int
+			Body       string
+		}
+		if err != nil || res.FunctionError != "" || json.Unmarshal(res.Payload, &answer) != nil {
+			t.Fatalf("%s: %s, %v", res.FunctionError, res.Payload, err)
+		}
+		return answer.StatusCode, answer.Body
+	}
+}
+
+// invoker calls the function by the Invoke API.
+func invoker(t testing.TB, r *hosttest.Runtime) events.Invoker {
+	t.Helper()
+	api := httptest.NewServer(r)
+	t.Cleanup(api.Close)
+	inv, err := lambda.New(lambda.Config{
+		Function: "sluice", Source: "//sluice.local/adapters/0", Region: "eu-north-1", Endpoint: api.URL,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "AKID", SecretAccessKey: "secret"}, nil
+		}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(inv.Close)
+	return inv
+}
+
+func TestOnLambda(t *testing.T) {
+	data := t.TempDir()
+	_, password := operator(t, data)
+	r := hosttest.NewRuntime(t)
+	p := start(t, environment("SLUICE_DATA="+data, "AWS_LAMBDA_RUNTIME_API="+r.Address(), "SLUICE_LAMBDA_ACCEPT=direct,http,schedule:cron"))
+	register(t, byURL(r, password))
+	inv := invoker(t, r)
+	admits(t, inv)
+	keys := func() int {
+		set, err := events.Call(t.Context(), inv, events.AssertionKeys{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(set.Keys)
+	}
+	before := keys()
+	scheduled := []byte(`{"version":"0","source":"aws.events","detail-type":"Scheduled Event","time":"2040-01-01T00:00:00Z","detail":{}}`)
+	if res, err := r.Invoke(t.Context(), "live", scheduled); err != nil || res.FunctionError == "" || keys() != before {
+		t.Errorf("by another alias: %+v, %v", res, err)
+	}
+	res, err := r.Invoke(t.Context(), "cron", scheduled)
+	if err != nil || res.FunctionError != "" || keys() != before+1 {
+		t.Errorf("the schedule: %+v, %v, %d keys", res, err, keys())
+	}
+	if strings.Contains(p.log(), "hunter2") || strings.Contains(p.log(), password) {
+		t.Error("a secret is logged")
+	}
+}
