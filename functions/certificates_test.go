@@ -87,8 +87,9 @@ func (in *installation) encoded(t testing.TB) events.Invoker {
 	return inv
 }
 
-func TestAdmitByCertificate(t *testing.T) {
-	in := newInstallation(t)
+func TestAdmitByCertificate(t *testing.T) { testAdmitByCertificate(t, newInstallation(t)) }
+
+func testAdmitByCertificate(t *testing.T, in *installation) {
 	own, shared, templated, stranger, ocsp := newDeviceCA(t, "own"), newDeviceCA(t, "shared"), newDeviceCA(t, "templated"), newDeviceCA(t, "stranger"), newDeviceCA(t, "ocsp")
 	in.tenant(t, "A", `{"alias":"alias-a","trust-anchor-group":"g","trusted-ca":[`+own.anchor(t, nil)+`,`+
 		shared.anchor(t, map[string]any{"id": "s"})+`,`+templated.anchor(t, map[string]any{"id": "t", "auth-id-template": "{{subject-o}}-{{subject-cn}}"})+`,`+

@@ -9,8 +9,9 @@ import (
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
-func TestChangesAreFound(t *testing.T) {
-	in := newInstallation(t)
+func TestChangesAreFound(t *testing.T) { testChangesAreFound(t, newInstallation(t)) }
+
+func testChangesAreFound(t *testing.T, in *installation) {
 	in.tenant(t, "A", `{"ext":{"invalidate-cache-on-update":true}}`)
 	in.device(t, "A", "d", `{"enabled":false}`, `[{"type":"psk","auth-id":"p","secrets":[{"id":"s","key":"AQID"}]}]`)
 	in.tenant(t, "B", `{}`)

@@ -16,8 +16,10 @@ import (
 
 const password = `[{"type":"hashed-password","auth-id":"sensor1","ext":{"client-id":"c1"},"secrets":[{"id":"s1","pwd-plain":"hunter2"}]}]`
 
-func seeded(t testing.TB) *installation {
-	in := newInstallation(t)
+func seeded(t testing.TB) *installation { return seed(t, newInstallation(t)) }
+
+func seed(t testing.TB, in *installation) *installation {
+	t.Helper()
 	in.tenant(t, "DEMO", `{"alias":"demo","defaults":{"ttl":30,"ratio":1.5},"ext":{"messaging-type":"amqp"},"minimum-message-size":64,
 		"registration-limits":{"max-devices":100},"resource-limits":{"max-ttl":60},"tracing":{"sampling-mode":"all"}}`)
 	in.device(t, "DEMO", "4711", `{"defaults":{"content-type":"text/plain"},"via":["gw-1"],"viaGroups":["g"],"downstream-message-mapper":"m","command-endpoint":{"uri":"https://x"}}`, password)

@@ -105,8 +105,10 @@ func (in *installation) current(t *testing.T, tenant iot.TenantID, token string)
 	}
 }
 
-func TestProvisionByCertificate(t *testing.T) {
-	in, p := newInstallation(t), &poster{}
+func TestProvisionByCertificate(t *testing.T) { testProvisionByCertificate(t, newInstallation(t)) }
+
+func testProvisionByCertificate(t *testing.T, in *installation) {
+	p := &poster{}
 	inv := in.with(t, functions.Deps{Poster: p})
 	ca, gateways := newDeviceCA(t, "ca"), newDeviceCA(t, "gateways")
 	in.tenant(t, "T", `{"trusted-ca":[`+
@@ -155,7 +157,11 @@ func TestProvisionByCertificate(t *testing.T) {
 }
 
 func TestProvisionByCredentialsGet(t *testing.T) {
-	in, p := newInstallation(t), &poster{}
+	testProvisionByCredentialsGet(t, newInstallation(t))
+}
+
+func testProvisionByCredentialsGet(t *testing.T, in *installation) {
+	p := &poster{}
 	inv := in.with(t, functions.Deps{Poster: p})
 	on, off := newDeviceCA(t, "on"), newDeviceCA(t, "off")
 	in.tenant(t, "T", `{"trusted-ca":[`+on.anchor(t, map[string]any{"auto-provisioning-enabled": true, "auth-id-template": "a-{{subject-cn}}"})+`,`+off.anchor(t, map[string]any{"id": "off"})+`]}`)
@@ -206,8 +212,10 @@ func TestProvisionByCredentialsGet(t *testing.T) {
 	}
 }
 
-func TestProvisionByGateway(t *testing.T) {
-	in, p := newInstallation(t), &poster{}
+func TestProvisionByGateway(t *testing.T) { testProvisionByGateway(t, newInstallation(t)) }
+
+func testProvisionByGateway(t *testing.T, in *installation) {
+	p := &poster{}
 	inv := in.with(t, functions.Deps{Poster: p})
 	in.tenant(t, "T", `{}`)
 	in.device(t, "T", "gw", `{"authorities":["auto-provisioning-enabled"],"memberOf":["g"]}`, `[{"type":"psk","auth-id":"gw","secrets":[{"id":"s","key":"AQID"}]}]`)
@@ -263,8 +271,10 @@ func TestProvisionByGateway(t *testing.T) {
 }
 
 // TestNobodyTakesTheNotice shows that a notice is neither lost nor in the way.
-func TestNobodyTakesTheNotice(t *testing.T) {
-	in, p := newInstallation(t), &poster{}
+func TestNobodyTakesTheNotice(t *testing.T) { testNobodyTakesTheNotice(t, newInstallation(t)) }
+
+func testNobodyTakesTheNotice(t *testing.T, in *installation) {
+	p := &poster{}
 	inv := in.with(t, functions.Deps{Poster: p})
 	ca := newDeviceCA(t, "ca")
 	in.tenant(t, "T", `{"trusted-ca":[`+ca.anchor(t, map[string]any{"auto-provisioning-enabled": true, "auto-provisioning-device-id-template": "{{subject-cn}}"})+`]}`)
@@ -321,8 +331,9 @@ func TestNobodyTakesTheNotice(t *testing.T) {
 	in.told(t, "T", "alone", false)
 }
 
-func TestProvisioningHasLimits(t *testing.T) {
-	in := newInstallation(t)
+func TestProvisioningHasLimits(t *testing.T) { testProvisioningHasLimits(t, newInstallation(t)) }
+
+func testProvisioningHasLimits(t *testing.T, in *installation) {
 	inv := in.with(t, functions.Deps{Poster: &poster{}})
 	for _, tt := range []struct {
 		name, limits, template, cn string
@@ -362,8 +373,10 @@ func TestProvisioningHasLimits(t *testing.T) {
 }
 
 // TestTwoAtOnce lets many callers bring the same new device.
-func TestTwoAtOnce(t *testing.T) {
-	in, p := newInstallation(t), &poster{}
+func TestTwoAtOnce(t *testing.T) { testTwoAtOnce(t, newInstallation(t)) }
+
+func testTwoAtOnce(t *testing.T, in *installation) {
+	p := &poster{}
 	inv := in.with(t, functions.Deps{Poster: p})
 	ca := newDeviceCA(t, "ca")
 	in.tenant(t, "T", `{"trusted-ca":[`+ca.anchor(t, map[string]any{"auto-provisioning-enabled": true})+`]}`)

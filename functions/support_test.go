@@ -40,17 +40,30 @@ func clock() time.Time { return noon }
 // installation is a registry with the identity functions over it.
 type installation struct {
 	service   *registry.Service
-	store     *sqlitestore.Store
+	store     backend
 	signer    *assertion.Signer
 	functions []events.Function
 }
 
+// backend is what every store is.
+type backend interface {
+	registry.Backend
+	assertion.KeyStore
+	Close() error
+}
+
+// newInstallation is one on SQLite.
 func newInstallation(t testing.TB) *installation {
 	t.Helper()
 	store, err := sqlitestore.Open(t.Context(), filepath.Join(t.TempDir(), "registry.db"), sqlitestore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newInstallationOn(t, store)
+}
+
+func newInstallationOn(t testing.TB, store backend) *installation {
+	t.Helper()
 	t.Cleanup(func() { store.Close() })
 	service, err := registry.New(store, registry.Options{Passwords: registry.NewPasswords(4, 0), Now: clock})
 	if err != nil {

@@ -18,8 +18,10 @@ import (
 )
 
 // TestVerifiedPasswordsAreKept follows the MAC of a password through the store.
-func TestVerifiedPasswordsAreKept(t *testing.T) {
-	in := seeded(t)
+func TestVerifiedPasswordsAreKept(t *testing.T) { testVerifiedPasswordsAreKept(t, newInstallation(t)) }
+
+func testVerifiedPasswordsAreKept(t *testing.T, in *installation) {
+	seed(t, in)
 	inv := in.with(t, functions.Deps{MACKey: slices.Repeat([]byte{1}, 32)})
 	kept := func() []registry.Verified {
 		s, err := in.store.Read(t.Context(), registry.Query{Tenant: registry.TenantKey{ID: "DEMO"}, Type: "hashed-password", AuthID: "sensor1"})
@@ -80,8 +82,10 @@ func TestVerifiedPasswordsAreKept(t *testing.T) {
 }
 
 // TestChangesAreTold posts what the store commits.
-func TestChangesAreTold(t *testing.T) {
-	in, p := newInstallation(t), &poster{}
+func TestChangesAreTold(t *testing.T) { testChangesAreTold(t, newInstallation(t)) }
+
+func testChangesAreTold(t *testing.T, in *installation) {
+	p := &poster{}
 	o := notices.New(p, log)
 	in.store.Observe(o.Observe)
 	in.tenant(t, "T", `{}`)
