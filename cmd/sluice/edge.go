@@ -20,11 +20,8 @@ import (
 	"github.com/sluice-iot/sluice/internal/observe"
 	"github.com/sluice-iot/sluice/internal/observe/metrics"
 	"github.com/sluice-iot/sluice/router"
+	"github.com/sluice-iot/sluice/router/notices"
 )
-
-// tokenAge is how long a router believes an assertion that no registry change
-// can void (contract: events 4.1).
-const tokenAge = 300 * time.Second
 
 // tlsFor gives the client configuration for a connection to the named host.
 type tlsFor = func(serverName string) *tls.Config
@@ -37,8 +34,6 @@ func (i *installation) openRouter(_, work context.Context) error {
 	if i.invoker != nil {
 		i.verifier = assertion.NewVerifier(assertion.VerifierConfig{Issuer: "//" + i.cfg.Name, Keys: i.keySource()})
 		i.closers = append(i.closers, i.verifier.Close)
-		// Registry changes do not reach the router, so no token may outlive them for long.
-		i.verifier.LimitAge(tokenAge)
 	}
 	var err error
 	if i.tokens, err = authtoken.Open(i.data.File("keys", "auth-token.pem"), authtoken.Options{
@@ -47,8 +42,14 @@ func (i *installation) openRouter(_, work context.Context) error {
 	}
 	i.router = router.New(router.Options{Name: i.cfg.Name, Directory: i.directory, Verifier: i.verifier, Addresses: i.cfg.Addresses,
 		Invoker: i.invoker, Tokens: i.tokens, Logger: i.log})
-	i.metrics.MustRegister(i.router)
+	o := notices.Options{Invoker: i.invoker, Publisher: i.router, Logger: i.log}
+	if i.verifier != nil {
+		o.Verifier = i.verifier
+	}
+	i.follower = notices.New(o)
+	i.metrics.MustRegister(i.router, i.follower)
 	i.group.Go(func() { i.router.Run(work) })
+	i.group.Go(func() { i.follower.Run(work) })
 	i.group.Go(func() { i.tuneMemory(work) })
 	i.group.Go(func() { i.directory.Watch(work, time.Second) })
 	return nil
@@ -123,8 +124,10 @@ func (i *installation) serve(work context.Context) error {
 	if err := i.serveFunctions(work); err != nil {
 		return err
 	}
-	if err := i.serveRouter(work); err != nil {
-		return err
+	if i.router != nil {
+		if err := i.serveRouter(work); err != nil {
+			return err
+		}
 	}
 	if i.downstream != nil {
 		i.goServe("downstream", func() error { return i.downstream.Run(work) })
@@ -159,6 +162,12 @@ func (i *installation) serveRouter(work context.Context) error {
 			}
 			l := router.Listener{Listener: s.Listener, TLS: conf, Components: role == config.RoleInternal, Mechanisms: s.conf.Mechanisms, Scope: scope}
 			i.goServe("router", func() error { return i.router.Serve(work, l) })
+		}
+	}
+	ingress := notices.NewIngress(notices.IngressOptions{Name: i.cfg.Name, Take: i.follower.Take, Token: i.directory.Token, Logger: i.log})
+	for _, s := range i.sockets[config.RoleIngress] {
+		if err := i.serveHTTP(work, s, &http.Server{Handler: ingress}); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -7,18 +7,24 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sluice-iot/sluice/cmd/internal/identity"
 	"github.com/sluice-iot/sluice/events"
 	invokehttp "github.com/sluice-iot/sluice/events/invoke/http"
 	"github.com/sluice-iot/sluice/events/invoke/inproc"
+	invokelambda "github.com/sluice-iot/sluice/events/invoke/lambda"
+	inprocpost "github.com/sluice-iot/sluice/events/post/inproc"
 	"github.com/sluice-iot/sluice/functions/host/knative"
 	"github.com/sluice-iot/sluice/functions/management"
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/auth"
 	"github.com/sluice-iot/sluice/internal/config"
 )
+
+// lambdaScheme begins the name of a function that is invoked on Lambda.
+const lambdaScheme = "lambda:"
 
 // openFunctions makes the identity functions, or the way to where they are.
 func (i *installation) openFunctions(ctx, _ context.Context) (err error) {
@@ -33,6 +39,14 @@ func (i *installation) openFunctions(ctx, _ context.Context) (err error) {
 		return fmt.Errorf("functions.identity is not set: an adapter needs the URL of the identity functions")
 	case url == "":
 		return nil // a router for applications only; it has no assertion to verify
+	case strings.HasPrefix(url, lambdaScheme):
+		inv, err := invokelambda.New(invokelambda.Config{Function: strings.TrimPrefix(url, lambdaScheme), Source: "//" + i.cfg.Name + "/" + i.instance(), Log: i.log})
+		if err != nil {
+			return err
+		}
+		i.closers = append(i.closers, inv.Close)
+		i.invoker = inv
+		return nil
 	default:
 		tlsFor, err := i.clientTLS()
 		if err != nil {
@@ -65,7 +79,11 @@ func (i *installation) instance() string {
 }
 
 func (i *installation) openIdentity(ctx context.Context) (err error) {
-	if i.identity, err = identity.Open(ctx, i.cfg, i.data, i.log, identity.Deps{}); err != nil {
+	poster, err := i.poster()
+	if err != nil {
+		return err
+	}
+	if i.identity, err = identity.Open(ctx, i.cfg, i.data, i.log, identity.Deps{Poster: poster}); err != nil {
 		return err
 	}
 	i.closers = append(i.closers, func() {
@@ -75,6 +93,33 @@ func (i *installation) openIdentity(ctx context.Context) (err error) {
 	})
 	i.health.Readiness("registry", i.identity.Readiness)
 	return nil
+}
+
+// poster brings changes of the registry to the router of this process and to
+// those that are configured; nil where there is neither.
+func (i *installation) poster() (events.Poster, error) {
+	tlsFor, err := i.clientTLS()
+	if err != nil {
+		return nil, err
+	}
+	others, err := identity.NewPoster(i.cfg, tlsFor(""), i.log)
+	if err != nil {
+		return nil, err
+	}
+	if others != nil {
+		i.closers = append(i.closers, others.Close)
+		i.metrics.MustRegister(others)
+	}
+	own := inprocpost.Poster(func(ctx context.Context, facts []events.Fact) error { return i.follower.Take(ctx, facts) })
+	switch {
+	case i.parts.router && others != nil:
+		return inprocpost.Both(own, others), nil
+	case i.parts.router:
+		return own, nil
+	case others != nil:
+		return others, nil
+	}
+	return nil, nil
 }
 
 // keySource is where a router gets the keys that verify assertions.
@@ -98,7 +143,7 @@ func (i *installation) serveFunctions(work context.Context) error {
 	}
 	m := &i.cfg.Management
 	api := management.New(i.identity.Registry, management.Directory(i.directory), management.Options{
-		MaxBody: int64(m.MaxPayloadSize), Origin: m.CORSAllowedOrigin, Realm: m.Realm, Log: i.log})
+		MaxBody: int64(m.MaxPayloadSize), MaxBulk: int64(m.MaxBulkSize), Open: !m.AuthenticationRequired, Origin: m.CORSAllowedOrigin, Realm: m.Realm, Log: i.log})
 	for _, s := range i.sockets[config.RoleManagement] {
 		if err := i.serveHTTP(work, s, &http.Server{Handler: api, IdleTimeout: m.IdleTimeout}); err != nil {
 			return err

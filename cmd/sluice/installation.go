@@ -26,6 +26,7 @@ import (
 	"github.com/sluice-iot/sluice/internal/observe"
 	"github.com/sluice-iot/sluice/internal/observe/metrics"
 	"github.com/sluice-iot/sluice/router"
+	"github.com/sluice-iot/sluice/router/notices"
 )
 
 // Stopping takes two seconds at most: uploads in flight end first, then what
@@ -56,6 +57,7 @@ type installation struct {
 	verifier   *assertion.Verifier
 	tokens     *authtoken.Issuer // of the Authentication API
 	router     *router.Router
+	follower   *notices.Follower // of the registry, for the router
 	downstream *downstream.Set
 	admissions *adapters.Admissions
 	http       *adapterhttp.Adapter
