@@ -99,10 +99,15 @@ func (a *address) spread(w *work, m *copies, out *peer.Outgoing, parts *Parts) {
 
 // delayed is a copy that awaits its receiver's credit.
 type delayed struct {
-	message []byte
-	format  uint32
-	copies  *copies // nil = pre-settled
-	reply   bool    // of a service
+	message   []byte
+	format    uint32
+	copies    *copies // nil = nobody awaits its outcome
+	unsettled bool    // all the same
+}
+
+// settled reports whether the copy goes out pre-settled.
+func (d *delayed) settled(x *receiver) bool {
+	return d.copies == nil && (!d.unsettled || x.l.SenderSettleMode() == amqp.SenderSettled)
 }
 
 // delay keeps a copy for a receiver that takes none now, or detaches it when
@@ -142,7 +147,7 @@ func (a *address) sentCopy(w *work, r *receiver, m *copies) {
 func (a *address) flushBacklog(w *work, r *receiver) {
 	for len(r.backlogged) > 0 {
 		d := &r.backlogged[0]
-		out := peer.Outgoing{Format: d.format, Settled: d.copies == nil && (!d.reply || r.settledReplies()), Tail: d.message}
+		out := peer.Outgoing{Format: d.format, Settled: d.settled(r), Tail: d.message}
 		if d.copies != nil {
 			out.Token = peer.Token{Ref: d.copies}
 		}

@@ -26,6 +26,9 @@ type Request struct {
 	Address string
 	Message []byte
 	Settled bool // by its sender
+	// Unsettled is for the service to set: replies go out unsettled to all but
+	// receivers that asked for pre-settled ones, though nobody awaits their word.
+	Unsettled bool
 
 	router *Router
 	link   *peer.Link
@@ -52,11 +55,10 @@ func (q *Request) Settle(state amqp.Raw) {
 func (q *Request) Reachable(address string) bool { return q.router.receiverOf(q.Conn, address) != nil }
 
 // Reply sends an encoded message to the receiver of address on the request's
-// own connection, pre-settled unless the receiver asked for unsettled ones; it
-// waits for that receiver's credit. It reports false when there is no such
-// receiver, or it takes no message of this size.
+// own connection; it waits for that receiver's credit. It reports false when there
+// is no such receiver, or it takes no message of this size.
 func (q *Request) Reply(address string, message []byte) bool {
-	return q.router.sendTo(q.Conn, address, message)
+	return q.router.sendTo(q.Conn, address, delayed{message: message, unsettled: q.Unsettled})
 }
 
 // Done returns the request's credit.
@@ -107,14 +109,14 @@ func (r *Router) receiverOf(c *peer.Conn, name string) *receiver {
 }
 
 // sendTo sends a message to a receiver that one connection has on an address.
-func (r *Router) sendTo(c *peer.Conn, name string, message []byte) bool {
+func (r *Router) sendTo(c *peer.Conn, name string, d delayed) bool {
 	found := r.receiverOf(c, name)
 	if found == nil {
 		return false
 	}
 	var b peer.Batch
 	w := r.work(&b)
-	sent := found.a.reply(w, found, message)
+	sent := found.a.reply(w, found, d)
 	r.done(w)
 	b.Flush()
 	return sent
@@ -122,7 +124,7 @@ func (r *Router) sendTo(c *peer.Conn, name string, message []byte) bool {
 
 // reply sends a message of this process to one receiver. A client's first
 // credit may come after its request, so a reply waits for it as a copy does; see [delayed].
-func (a *address) reply(w *work, x *receiver, message []byte) bool {
+func (a *address) reply(w *work, x *receiver, d delayed) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	defer w.unlock()
@@ -131,7 +133,7 @@ func (a *address) reply(w *work, x *receiver, message []byte) bool {
 	}
 	if len(x.backlogged) == 0 {
 		w.lock(x.c)
-		switch x.l.Send(&peer.Outgoing{Settled: x.settledReplies(), Tail: message}) {
+		switch x.l.Send(&peer.Outgoing{Settled: d.settled(x), Tail: d.message}) {
 		case peer.Sent:
 			w.b.Touch(x.c)
 			return true
@@ -139,14 +141,10 @@ func (a *address) reply(w *work, x *receiver, message []byte) bool {
 			return false
 		}
 	}
-	if len(x.backlogged) >= maxBacklogDeliveries || x.backlogBytes+len(message) > maxBacklogBytes {
+	if len(x.backlogged) >= maxBacklogDeliveries || x.backlogBytes+len(d.message) > maxBacklogBytes {
 		return false
 	}
-	x.backlogged = append(x.backlogged, delayed{message: message, reply: true})
-	x.backlogBytes += len(message)
+	x.backlogged = append(x.backlogged, d)
+	x.backlogBytes += len(d.message)
 	return true
 }
-
-// settledReplies reports how replies go out: a receiver that asked for unsettled
-// deliveries gets them so, though nobody awaits its word.
-func (x *receiver) settledReplies() bool { return x.l.SenderSettleMode() != amqp.SenderUnsettled }

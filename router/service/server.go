@@ -84,6 +84,7 @@ func (s *Server) Request(q *forward.Request) {
 		return
 	}
 	q.Settle(amqp.StateAccepted)
+	q.Unsettled = true // clients of Hono's services settle each reply
 	cost := len(q.Message) + requestCost
 	q.Conn.Hold(cost)
 	go func() {
