@@ -107,6 +107,21 @@ func (t *tx) rollback(ctx context.Context) {
 	t.conn.Exec(ctx, "ROLLBACK") // where it fails the connection is closed, which undoes the same
 }
 
+// longTimeout bounds what takes time in proportion to a tenant, or to the
+// whole registry: the removal of all its devices, migrations, a new index.
+const longTimeout = 30 * time.Minute
+
+// long runs b, which may take longer than a statement, within the transaction.
+// It ends with the caller's ctx.
+func (t *tx) long(ctx context.Context, b *pgx.Batch) error {
+	patient := &pgx.Batch{}
+	patient.Queue("SET LOCAL statement_timeout = 0")
+	patient.QueuedQueries = append(patient.QueuedQueries, b.QueuedQueries...)
+	ctx, cancel := context.WithTimeout(ctx, longTimeout)
+	defer cancel()
+	return lost(t.conn, t.conn.SendBatch(ctx, patient).Close())
+}
+
 // load begins the transaction and runs b. It ends with the caller's ctx.
 func (t *tx) load(ctx context.Context, b *pgx.Batch) error {
 	begin := &pgx.Batch{}

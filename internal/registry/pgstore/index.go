@@ -19,21 +19,28 @@ type indexedPath struct {
 	complete bool // every device is in it
 }
 
-// at returns the paths of a generation, which it reads on conn when another
+// at returns the paths of a generation, which it reads on t when another
 // one is cached. The generation was read under the lock of a tenant's
 // counters, and moves only while all of those are locked: a change that knows
 // it writes what the searches rely on.
-func (p *pathsCache) at(ctx context.Context, conn *pgx.Conn, generation int64) ([]indexedPath, error) {
+func (p *pathsCache) at(ctx context.Context, t *tx, generation int64) ([]indexedPath, error) {
+	p.mu.Lock()
+	paths, known := p.paths, p.generation == generation
+	p.mu.Unlock()
+	if known {
+		return paths, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	paths, err := readPaths(ctx, t.conn)
+	if err != nil {
+		return nil, lost(t.conn, err)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.generation == generation {
-		return p.paths, nil
+	if p.generation < generation {
+		p.generation, p.paths = generation, paths
 	}
-	paths, err := readPaths(ctx, conn)
-	if err != nil {
-		return nil, lost(conn, err)
-	}
-	p.generation, p.paths = generation, paths
 	return paths, nil
 }
 

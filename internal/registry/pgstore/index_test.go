@@ -7,7 +7,11 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/registry"
 	"github.com/sluice-iot/sluice/internal/registry/pgstore"
@@ -132,4 +136,38 @@ func TestIndexDeclaredMeanwhile(t *testing.T) {
 		wantFound(t, s, fmt.Sprint("w", w), want...)
 	}
 	wantFound(t, s, "first")
+}
+
+// What the feed keeps no longer than it must is removed beside a change.
+func TestFeedIsShortened(t *testing.T) {
+	s := open(t, pgtest.Start(t).URL, pgstore.Options{})
+	for i, at := range []time.Time{at, at.Add(time.Hour), at.Add(registry.FeedRetention + time.Minute)} {
+		if err := s.DeleteDevices(t.Context(), "T", at); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	changes, _, err := s.Changes(t.Context(), registry.Position{Sequences: map[iot.TenantID]uint64{"T": 0}}, 10)
+	if err != nil || len(changes) != 2 || changes[0].Sequence != 2 {
+		t.Fatalf("got %+v, %v, want the changes 2 and 3", changes, err)
+	}
+}
+
+func TestSigningKeys(t *testing.T) {
+	s := open(t, pgtest.Start(t).URL, pgstore.Options{})
+	b := assertion.StoredKey{KID: "b", Algorithm: assertion.ES256, PublicJWK: []byte(`{"kid":"b"}`), Wrapped: []byte("w"), Created: at, NotBefore: at}
+	a := assertion.StoredKey{KID: "a", Algorithm: assertion.EdDSA, PublicJWK: []byte(`{"kid":"a"}`), Wrapped: []byte("x"), Created: at.Add(1e9)}
+	c := assertion.StoredKey{KID: "c", Algorithm: assertion.EdDSA, PublicJWK: []byte(`{"kid":"c"}`), Created: at, RetireAfter: at}
+	for _, k := range []assertion.StoredKey{a, b, c} {
+		if err := s.PutSigningKey(t.Context(), k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.Wrapped, a.RetireAfter = nil, at.Add(2e9)
+	if err := s.PutSigningKey(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.SigningKeys(t.Context())
+	if d := cmp.Diff([]assertion.StoredKey{b, c, a}, got); err != nil || d != "" {
+		t.Fatalf("%v, -want +got:\n%s", err, d)
+	}
 }

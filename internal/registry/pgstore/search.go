@@ -2,7 +2,6 @@ package pgstore
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -260,7 +259,7 @@ func scanTenants(rows pgx.Rows) ([]registry.TenantRecord, error) {
 // Export implements registry.Finder.
 func (s *Store) Export(ctx context.Context, tenant iot.TenantID, after iot.DeviceID, max int) ([]registry.FullDevice, error) {
 	if !storable(string(after)) {
-		return nil, fmt.Errorf("registry store: %w", errText)
+		return nil, errText
 	}
 	var all []registry.FullDevice
 	err := s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {

@@ -83,6 +83,8 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 
 // prepare checks the database and brings it up to date.
 func (s *Store) prepare(ctx context.Context, schema string, indexes [][]string) error {
+	ctx, cancel := context.WithTimeout(ctx, longTimeout)
+	defer cancel()
 	c, err := s.acquire(ctx)
 	if err != nil {
 		return translate(ctx, err)
@@ -153,6 +155,12 @@ func configure(text, schema string, timeout time.Duration, conns int) (*pgxpool.
 	params["lock_timeout"] = millisText(timeout)
 	params["idle_in_transaction_session_timeout"] = millisText(2 * timeout)
 	params["jit"] = "off" // compiling costs more than these statements do
+	// Every statement is meant to go by an index. While a table grows from
+	// nothing the planner takes it for empty and would read all of it.
+	for _, plan := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+		params[plan] = "off"
+	}
+	params["max_parallel_workers_per_gather"] = "0"
 	if params["application_name"] == "" {
 		params["application_name"] = "sluice"
 	}

@@ -30,6 +30,13 @@ func TestStore(t *testing.T) {
 	})
 }
 
+func TestIndexedStore(t *testing.T) {
+	db := pgtest.Start(t)
+	storetest.RunIndexed(t, func(t *testing.T, indexes [][]string) registry.Backend {
+		return open(t, db.URL, pgstore.Options{Schema: pgtest.Schema(), Indexes: indexes})
+	})
+}
+
 // wantDiscreet checks that a text shows none of what it must not.
 func wantDiscreet(t testing.TB, said string, secrets ...string) {
 	t.Helper()

@@ -43,6 +43,7 @@ func (s *Store) alterTenant(ctx context.Context, t *registry.TenantRecord, f fun
 		change.Tenant, change.Sequence, change.At = t.ID, uint64(u.sequence), instant(millis(change.At))
 		b.Queue(`UPDATE counters SET sequence = $2 WHERE tenant = $1`, string(t.ID), u.sequence)
 		queueChanges(b, []registry.Change{change})
+		s.pruner.due([]registry.Change{change}).queue(b)
 		return x.finish(ctx, b)
 	})
 	if err == nil {

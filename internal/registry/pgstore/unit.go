@@ -70,6 +70,13 @@ func (s *Store) alter(ctx context.Context, tenant iot.TenantID, w wanted, f func
 		if err := f(u); err != nil {
 			return err
 		}
+		if u.all {
+			all := &pgx.Batch{}
+			u.clearAll(all)
+			if err := t.long(ctx, all); err != nil {
+				return err
+			}
+		}
 		b := &pgx.Batch{}
 		if err := u.write(b); err != nil {
 			return err
@@ -101,21 +108,26 @@ func (s *Store) begin(ctx context.Context, t *tx, tenant iot.TenantID, w *wanted
 	b.Queue(`SELECT EXISTS (SELECT 1 FROM tenants WHERE id = $1), generation FROM state`, text(tenant)).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&u.known, &generation)
 	})
-	b.Queue(`SELECT d.id, d.credentials_version, `+deviceColumns+` FROM devices d WHERE d.tenant = $1 AND d.id = ANY ($2)`,
+	// One lookup per text, whatever the planner knows about the sizes of tables.
+	b.Queue(`SELECT d.id, d.credentials_version, `+deviceColumns+` FROM unnest($2::text[]) k (id)
+		CROSS JOIN LATERAL (SELECT * FROM devices x WHERE x.tenant = $1 AND x.id = k.id LIMIT 1) d`,
 		text(tenant), ids).Query(u.scanDevices)
 	if len(w.keys) > 0 {
 		types, authIDs := keyTexts(w.keys)
-		b.Queue(`SELECT c.device, c.type, c.auth_id FROM unnest($2::text[], $3::text[]) k (type, auth_id)
-			JOIN credentials c ON c.tenant = $1 AND c.type = k.type AND c.auth_id = k.auth_id`, text(tenant), types, authIDs).Query(u.scanOwners)
+		b.Queue(`SELECT c.device, k.type, k.auth_id FROM unnest($2::text[], $3::text[]) k (type, auth_id)
+			CROSS JOIN LATERAL (SELECT device FROM credentials x WHERE x.tenant = $1 AND x.type = k.type AND x.auth_id = k.auth_id LIMIT 1) c`,
+			text(tenant), types, authIDs).Query(u.scanOwners)
 	}
 	if w.owned {
-		b.Queue(`SELECT device, type, auth_id FROM credentials WHERE tenant = $1 AND device = ANY ($2)`, text(tenant), ids).Query(u.scanOwners)
+		b.Queue(`SELECT k.id, c.type, c.auth_id FROM unnest($2::text[]) k (id)
+			CROSS JOIN LATERAL (SELECT type, auth_id FROM credentials x WHERE x.tenant = $1 AND x.device = k.id OFFSET 0) c`,
+			text(tenant), ids).Query(u.scanOwners)
 	}
 	if err := t.load(ctx, b); err != nil {
 		return nil, err
 	}
 	var err error
-	u.paths, err = s.paths.at(ctx, t.conn, generation)
+	u.paths, err = s.paths.at(ctx, t, generation)
 	return u, err
 }
 

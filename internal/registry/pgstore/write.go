@@ -14,11 +14,6 @@ import (
 // write queues what a unit changed: removals first, because a removed auth-id
 // may belong to another device now.
 func (u *unit) write(b *pgx.Batch) error {
-	if u.all {
-		for _, table := range []string{"devices", "members", "vias", "credentials", "index_keys"} {
-			b.Queue(`DELETE FROM `+table+` WHERE tenant = $1`, string(u.tenant))
-		}
-	}
 	ids := slices.Sorted(maps.Keys(u.rows))
 	u.clear(b, ids)
 	var w rowsOf
@@ -33,6 +28,13 @@ func (u *unit) write(b *pgx.Batch) error {
 		queueChanges(b, u.changes)
 	}
 	return nil
+}
+
+// clearAll queues the removal of every device of the tenant.
+func (u *unit) clearAll(b *pgx.Batch) {
+	for _, table := range []string{"devices", "members", "vias", "credentials", "index_keys"} {
+		b.Queue(`DELETE FROM `+table+` WHERE tenant = $1`, string(u.tenant))
+	}
 }
 
 // clear queues the removals.
@@ -53,18 +55,18 @@ func (u *unit) clear(b *pgx.Batch, ids []iot.DeviceID) {
 			uncredited = append(uncredited, string(id))
 		}
 	}
-	remove := func(from string, ids []string) {
+	remove := func(from, column string, ids []string) {
 		if len(ids) > 0 {
-			b.Queue(`DELETE FROM `+from+` = ANY ($2)`, string(u.tenant), ids)
+			b.Queue(`DELETE FROM `+from+` x USING unnest($2::text[]) k (id) WHERE x.tenant = $1 AND x.`+column+` = k.id`, string(u.tenant), ids)
 		}
 	}
-	remove(`devices WHERE tenant = $1 AND id`, gone)
-	remove(`members WHERE tenant = $1 AND device`, stale)
-	remove(`vias WHERE tenant = $1 AND device`, stale)
+	remove("devices", "id", gone)
+	remove("members", "device", stale)
+	remove("vias", "device", stale)
 	if len(u.paths) > 0 {
-		remove(`index_keys WHERE tenant = $1 AND device`, stale)
+		remove("index_keys", "device", stale)
 	}
-	remove(`credentials WHERE tenant = $1 AND device`, uncredited)
+	remove("credentials", "device", uncredited)
 }
 
 // rowsOf collects rows as columns, the way unnest takes them.
