@@ -51,6 +51,7 @@ var mayImport = []importRow{
 	{"functions/...", []string{"functions/...", "internal/attempts", "internal/iot", "internal/status", "internal/registry", "internal/assertion",
 		"internal/auth", "internal/config", "internal/listen", "internal/observe", "events"}, "functions see the registry's port, never a backend"},
 	{"events/invoke/...", []string{"events", "events/http", "events/invoke", "internal/iot", "internal/status"}, "an invoker knows its transport and nothing else"},
+	{"events/post/http/metrics", []string{"events/post/http"}, "figures apart, so that not everyone links Prometheus"},
 	{"events/post/...", []string{"events", "events/http", "events/invoke", "internal/iot", "internal/status"}, "a poster knows its transport and nothing else"},
 	{"events/...", []string{"events/...", "internal/iot", "internal/status"}, "events are words between our parts"},
 }

@@ -1,10 +1,6 @@
 package http
 
-import (
-	"sync/atomic"
-
-	"github.com/prometheus/client_golang/prometheus"
-)
+import "sync/atomic"
 
 // results count facts by what became of them.
 type results struct {
@@ -17,22 +13,24 @@ type counters struct {
 	unresolved    atomic.Int64
 }
 
-var (
-	factsDesc = prometheus.NewDesc("sluice_facts_posted_total",
-		"Facts by where they were posted and what became of them, once for each router.", []string{"to", "result"}, nil)
-	unresolvedDesc = prometheus.NewDesc("sluice_facts_router_names_unresolved_total", "Times that the name of routers did not resolve.", nil, nil)
-)
+// Count is how many facts were posted to one kind of receiver with one result.
+type Count struct {
+	To     string // router or sink
+	Result string
+	Facts  int64
+}
 
-// Describe implements [prometheus.Collector].
-func (p *Poster) Describe(ch chan<- *prometheus.Desc) { ch <- factsDesc; ch <- unresolvedDesc }
-
-// Collect implements [prometheus.Collector].
-func (p *Poster) Collect(ch chan<- prometheus.Metric) {
-	for to, r := range map[string]*results{"router": &p.m.ingress, "sink": &p.m.sink} {
+// Counts returns what became of facts since the start, once for each router, and
+// how often the name of routers did not resolve. Package metrics shows them.
+func (p *Poster) Counts() (facts []Count, unresolved int64) {
+	for _, r := range []struct {
+		to string
+		*results
+	}{{"router", &p.m.ingress}, {"sink", &p.m.sink}} {
 		for i, verdict := range verdicts {
-			ch <- prometheus.MustNewConstMetric(factsDesc, prometheus.CounterValue, float64(r.by[i].Load()), to, verdict)
+			facts = append(facts, Count{r.to, verdict, r.by[i].Load()})
 		}
-		ch <- prometheus.MustNewConstMetric(factsDesc, prometheus.CounterValue, float64(r.skipped.Load()), to, "skipped")
+		facts = append(facts, Count{r.to, "skipped", r.skipped.Load()})
 	}
-	ch <- prometheus.MustNewConstMetric(unresolvedDesc, prometheus.CounterValue, float64(p.m.unresolved.Load()))
+	return facts, p.m.unresolved.Load()
 }
