@@ -81,7 +81,11 @@ func (s *server) listenPort(ctx context.Context, port string) error {
 	if len(s.parts.types) > 0 && s.users == nil {
 		s.log.Warn("no component can prove itself: there is no identities file with issuers of tokens", "identities", s.cfg.Identities)
 	}
-	if err := s.newHost(s.management(), s.callers()); err != nil {
+	api, err := s.management(true)
+	if err != nil {
+		return err
+	}
+	if err := s.newHost(api, s.callers()); err != nil {
 		return err
 	}
 	ln, err := listen.Open(ctx, config.RoleFunction, net.JoinHostPort("", port), nil)
@@ -105,7 +109,10 @@ func (s *server) listenConfigured(ctx context.Context) (err error) {
 		return err
 	}
 	s.health.Readiness("registry", s.id.Readiness)
-	api := s.management()
+	api, err := s.management(false)
+	if err != nil {
+		return err
+	}
 	probes := observe.NewHandler(s.health, nil)
 	for _, l := range s.cfg.ListenersOf(s.parts.roles()...) {
 		conf, err := listen.ConfiguredTLS(l, s.own, s.log, "h2", "http/1.1")

@@ -43,11 +43,26 @@ func (p *program) lambdaHandler() (*lambda.Handler, error) {
 			return nil, fmt.Errorf("environment variable %s: %w", rolesVariable, err)
 		}
 	}
+	api, err := p.management(true)
+	if err != nil {
+		return nil, err
+	}
 	endpoint, err := host.New(host.Config{
-		Name: p.cfg.Name, Functions: p.parts.of(p.id.Functions()), Caller: p.callers(roles.Caller()), Log: p.log, Management: p.management(),
+		Name: p.cfg.Name, Functions: p.parts.of(p.id.Functions()), Caller: p.callers(roles.Caller()), Log: p.log, Management: api,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return lambda.New(lambda.Config{Endpoint: endpoint, Log: p.log, Accept: accept})
+	conf := lambda.Config{Endpoint: endpoint, Log: p.log, Accept: accept}
+	// What a queue brings is not brought to a queue again: the routers take it, or
+	// this queue keeps it.
+	routers := *p.cfg
+	routers.Notices.Broker = ""
+	if p.relay, err = p.newPoster(&routers); err != nil {
+		return nil, err
+	}
+	if p.relay != nil {
+		conf.Facts = p.relay
+	}
+	return lambda.New(conf)
 }

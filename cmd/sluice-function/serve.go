@@ -11,10 +11,12 @@ import (
 	"time"
 
 	"github.com/sluice-iot/sluice/cmd/internal/identity"
+	posthttp "github.com/sluice-iot/sluice/events/post/http"
 	"github.com/sluice-iot/sluice/functions/host"
 	"github.com/sluice-iot/sluice/functions/management"
 	"github.com/sluice-iot/sluice/internal/auth"
 	"github.com/sluice-iot/sluice/internal/config"
+	"github.com/sluice-iot/sluice/internal/listen"
 	"github.com/sluice-iot/sluice/internal/observe"
 )
 
@@ -28,6 +30,8 @@ type program struct {
 	log    *slog.Logger
 	data   *config.DataFolder // nil where nothing is kept here
 	users  *auth.Directory    // nil without an identities file
+	poster *posthttp.Poster   // nil where nobody is told of changes
+	relay  *posthttp.Poster   // of facts that come by a queue, nil where they do not
 	id     *identity.Identity
 	health *observe.Health
 }
@@ -92,8 +96,31 @@ func (p *program) open() (err error) {
 	case err != nil:
 		return err
 	}
-	p.id, err = identity.Open(ctx, p.cfg, p.data, p.log, identity.Deps{})
+	deps := identity.Deps{}
+	if p.poster, err = p.newPoster(p.cfg); err != nil {
+		return err
+	}
+	if p.poster != nil {
+		deps.Poster = p.poster
+	}
+	p.id, err = identity.Open(ctx, p.cfg, p.data, p.log, deps)
 	return err
+}
+
+// newPoster is how changes reach the routers, nil where none is named.
+func (p *program) newPoster(cfg *config.Config) (*posthttp.Poster, error) {
+	if len(cfg.Notices.Ingresses) == 0 {
+		return identity.NewPoster(cfg, nil, p.log)
+	}
+	own, _, err := listen.Own(cfg)
+	if err != nil {
+		return nil, err
+	}
+	client, err := listen.ClientTLS(own, p.log)
+	if err != nil {
+		return nil, err
+	}
+	return identity.NewPoster(cfg, client(""), p.log)
 }
 
 func (p *program) close() {
@@ -102,19 +129,29 @@ func (p *program) close() {
 			p.log.Error("close the registry", "err", err)
 		}
 	}
+	for _, poster := range []*posthttp.Poster{p.poster, p.relay} {
+		if poster != nil {
+			poster.Close()
+		}
+	}
 	if p.data != nil {
 		p.data.Close()
 	}
 }
 
-// management is the API below /v1, nil where it is not served.
-func (p *program) management() http.Handler {
+// management is the API below /v1, nil where it is not served. public says that
+// it is not behind the listeners of the configuration, which was checked for them.
+func (p *program) management(public bool) (http.Handler, error) {
 	if !p.parts.management {
-		return nil
+		return nil, nil
 	}
 	m := &p.cfg.Management
+	if public && !m.AuthenticationRequired {
+		return nil, errors.New("management.authentication-required: false is for loopback addresses only, and the platform's port is none")
+	}
 	return management.New(p.id.Registry, management.Directory(p.users), management.Options{
-		MaxBody: int64(m.MaxPayloadSize), Origin: m.CORSAllowedOrigin, Realm: m.Realm, Log: p.log})
+		MaxBody: int64(m.MaxPayloadSize), MaxBulk: int64(m.MaxBulkSize), Open: !m.AuthenticationRequired,
+		Origin: m.CORSAllowedOrigin, Realm: m.Realm, Log: p.log}), nil
 }
 
 // callers are those whom the process admits besides others: bearers of tokens.

@@ -67,13 +67,14 @@ func (h *Handler) deliver(ctx context.Context, body []byte) (err error) {
 	}
 	kind, call := events.Lookup(e.Type())
 	switch {
-	case !call && h.cfg.Fact == nil:
+	case !call && h.cfg.Facts == nil:
 		return iot.Errorf(status.ErrUnknownType, "nobody here takes the type %.80q", e.Type())
 	case !call:
-		if err := e.Validate(); err != nil {
-			return iot.Errorf(iot.ErrInvalid, "not a valid CloudEvent")
+		fact, err := events.DecodeFact(&e)
+		if err != nil {
+			return err
 		}
-		return h.cfg.Fact(ctx, &e)
+		return h.cfg.Facts.Post(ctx, []events.Fact{fact})
 	case kind.Secret:
 		return iot.Errorf(iot.ErrForbidden, "%s carries secrets and comes by no queue or bus", e.Type())
 	}

@@ -40,9 +40,9 @@ type Config struct {
 	// Queued are the kinds that calls in queues and on buses come from; nil = none.
 	// Calls that carry secrets are refused there whoever they are from.
 	Queued []host.Kind
-	// Fact takes what comes by queue or bus and is no call; nil = refused. An error
-	// has it delivered again.
-	Fact func(context.Context, *event.Event) error
+	// Facts takes the facts that come by queue or bus, such as those that a router
+	// had not taken before; nil = refused. It must not bring them to the same queue again.
+	Facts events.Poster
 	// Overlap of the keys that a schedule rotates, 0 = DefaultOverlap.
 	Overlap time.Duration
 }

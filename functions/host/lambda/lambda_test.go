@@ -313,28 +313,36 @@ func TestManagement(t *testing.T) {
 	}
 }
 
-func TestQueue(t *testing.T) {
-	var facts []string
-	h := newHandler(t, func(c *lambda.Config) {
-		c.Queued = []host.Kind{host.Function, host.Router}
-		c.Fact = func(_ context.Context, e *event.Event) error {
-			facts = append(facts, e.Type())
-			if e.ID() == "fails" {
-				return iot.Errorf(iot.ErrUnavailable, "router down")
-			}
-			if e.ID() == "panics" {
-				panic("hunter2")
-			}
-			return nil
+// poster takes facts, except those about some devices.
+type poster struct{ devices []iot.DeviceID }
+
+func (p *poster) Post(_ context.Context, facts []events.Fact) error {
+	for _, f := range facts {
+		device := f.(events.RegistryChanged).DeviceID
+		p.devices = append(p.devices, device)
+		switch device {
+		case "fails":
+			return iot.Errorf(iot.ErrUnavailable, "router down")
+		case "panics":
+			panic("hunter2")
 		}
-	})
-	fact := func(id string) string {
-		e := event.New()
-		e.SetID(id)
-		e.SetType("io.sluice.registry.device.changed")
-		e.SetSource("//sluice.test/tenants/T")
-		return string(jsonOf(t, e))
 	}
+	return nil
+}
+
+func fact(t *testing.T, device iot.DeviceID) event.Event {
+	t.Helper()
+	e, err := events.EncodeFact(events.RegistryChanged{Type: events.TypeDeviceChanged, TenantID: "T", Sequence: 7, DeviceID: device, Change: "UPDATE", At: time.Now()}, "sluice.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func TestQueue(t *testing.T) {
+	p := &poster{}
+	h := newHandler(t, func(c *lambda.Config) { c.Queued, c.Facts = []host.Kind{host.Function, host.Router}, p })
+	fact := func(device iot.DeviceID) string { return string(jsonOf(t, fact(t, device))) }
 	text := func(req events.Request) string { return string(jsonOf(t, encode(t, req))) }
 	var in awsevents.SQSEvent
 	for id, body := range map[string]string{
@@ -360,8 +368,8 @@ func TestQueue(t *testing.T) {
 			t.Errorf("%s: failed %t, want %t", id, failed[id], want)
 		}
 	}
-	if len(facts) != 3 || len(h.rotations.got) != 0 {
-		t.Errorf("facts %v, %d rotations", facts, len(h.rotations.got))
+	if len(p.devices) != 3 || len(h.rotations.got) != 0 {
+		t.Errorf("facts %v, %d rotations", p.devices, len(h.rotations.got))
 	}
 	out, err = newHandler(t, nil).Invoke(t.Context(), jsonOf(t, awsevents.SQSEvent{Records: []awsevents.SQSMessage{{MessageId: "1", Body: fact("1"), EventSource: "aws:sqs"}}}))
 	if err != nil || string(out) != `{"batchItemFailures":[{"itemIdentifier":"1"}]}` {
@@ -370,15 +378,13 @@ func TestQueue(t *testing.T) {
 }
 
 func TestBus(t *testing.T) {
-	var ids []string
-	h := newHandler(t, func(c *lambda.Config) {
-		c.Fact = func(_ context.Context, e *event.Event) error { ids = append(ids, e.ID()); return nil }
-	})
+	p := &poster{}
+	h := newHandler(t, func(c *lambda.Config) { c.Facts = p })
 	event := func(typ string, detail any) []byte {
 		return jsonOf(t, map[string]any{"version": "0", "id": "e", "source": "io.sluice", "detail-type": typ, "time": "2026-11-22T20:00:00Z", "detail": detail})
 	}
-	if out, err := h.Invoke(t.Context(), event("x", map[string]any{"specversion": "1.0", "id": "f", "type": "x", "source": "//s"})); err != nil || out != nil || len(ids) != 1 {
-		t.Errorf("%s, %v, %v", out, err, ids)
+	if out, err := h.Invoke(t.Context(), event(events.TypeDeviceChanged, fact(t, "D"))); err != nil || out != nil || len(p.devices) != 1 {
+		t.Errorf("%s, %v, %v", out, err, p.devices)
 	}
 	for _, detail := range []any{map[string]any{}, "x", encode(t, events.AssertionRotate{}), encode(t, events.Admit{})} {
 		if _, err := h.Invoke(t.Context(), event(events.TypeAssertionRotate, detail)); err == nil {
