@@ -177,8 +177,8 @@ func (a *Admissions) refreshOnce(tenant iot.TenantID) error {
 		return iot.Errorf(iot.ErrForbidden, "tenant is disabled or not registered")
 	}
 	for _, e := range a.follow.index.ofTenant(tenant) {
-		if !reflect.DeepEqual(e.admitted.TenantObject.Adapters, got.Adapters) {
-			a.cache.drop(e) // whether its adapter may serve it is the function's to say
+		if was := &e.admitted.TenantObject; !reflect.DeepEqual(was.Adapters, got.Adapters) || !reflect.DeepEqual(was.TrustedCA, got.TrustedCA) {
+			a.cache.drop(e) // whether it may still come in is the function's to say
 			continue
 		}
 		a.cache.replace(e, e.withTenant(&got.TenantObject))
