@@ -4,7 +4,9 @@
 // router/forward.
 //
 // Addresses are Hono's: telemetry/T, event/T, command/T, command_response/T/R
-// and command_internal/A (contract: messaging).
+// and command_internal/A, and the service addresses of router/service and
+// router/cbs where the options name what answers there (contract: messaging).
+// A listener may be limited to either kind of service: see [Scope].
 //
 //	r := router.New(router.Options{Name: "router-0", Directory: dir, Verifier: v, Logger: log})
 //	go r.Run(ctx)

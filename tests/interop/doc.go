@@ -15,4 +15,7 @@
 // answers a message with the outcome that the message's subject names, followed
 // by the details it shall have (modified:failed:undeliverable:annotated). A line
 // with a cmd gives credit, drains, or sends at full rate; see type outgoing.
+//
+// proton_service.py and rhea_service.js make requests to service addresses, or
+// fetch a token, and print what was answered; their input is one JSON object.
 package interop
