@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -121,9 +122,12 @@ func TestAnswers(t *testing.T) {
 		{"cut", []func(*testing.T, http.ResponseWriter, *event.Event){func(*testing.T, http.ResponseWriter, *event.Event) { panic(http.ErrAbortHandler) }}, 3, iot.ErrUnavailable, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			var mu sync.Mutex // a request that is cut orders nothing
 			ids := map[string]bool{}
 			inv, tries := api(t, nil, func(n int, w http.ResponseWriter, call *event.Event) {
+				mu.Lock()
 				ids[call.ID()] = true
+				mu.Unlock()
 				tt.answer[min(n, len(tt.answer))-1](t, w, call)
 			})
 			got, err := events.Call(t.Context(), inv, events.TenantGet{ID: "T"})
@@ -133,6 +137,8 @@ func TestAnswers(t *testing.T) {
 			if after := iot.RetryAfter(err); after != tt.after {
 				t.Errorf("retry after %s, want %s", after, tt.after)
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			if n := tries.Load(); n != tt.tries || len(ids) != 1 {
 				t.Errorf("%d tries with %d ids, want %d with one", n, len(ids), tt.tries)
 			}
