@@ -31,7 +31,7 @@ func (s *Store) ApplyDevices(ctx context.Context, tenant iot.TenantID, writes []
 		return nil, iot.Errorf(iot.ErrTooLarge, "%d writes, at most %d are made at once", len(writes), registry.MaxBatch)
 	}
 	results := make([]error, len(writes))
-	err := s.write(ctx, func(ctx context.Context, c *conn) error {
+	err := s.writeMany(ctx, len(writes), func(ctx context.Context, c *conn) error {
 		if err := c.checkTenant(ctx, tenant, ""); err != nil {
 			return err
 		}
@@ -67,6 +67,9 @@ func (b *batch) run(ctx context.Context, writes []registry.DeviceWrite, results 
 	}
 	if b.sequence == uint64(sequence) {
 		return nil
+	}
+	if err := b.c.feedAll(ctx); err != nil {
+		return err
 	}
 	_, err = b.c.exec(ctx, `INSERT INTO counters (tenant, sequence, devices) VALUES (?1, ?2, ?3)
 		ON CONFLICT (tenant) DO UPDATE SET sequence = ?2, devices = ?3`, string(b.tenant), int64(b.sequence), b.devices)
@@ -134,7 +137,8 @@ func (b *batch) create(ctx context.Context, w *registry.DeviceWrite) error {
 			return err
 		}
 	}
-	return b.record(ctx, deviceChange(d, registry.Create, d.Status.Created.Time))
+	b.record(deviceChange(d, registry.Create, d.Status.Created.Time))
+	return nil
 }
 
 // insert puts a credential that was checked. That it is taken all the same is
@@ -183,8 +187,9 @@ func (b *batch) update(ctx context.Context, w *registry.DeviceWrite, old []byte,
 	if err := b.put(ctx, d, old, before); err != nil {
 		return err
 	}
-	if err := b.record(ctx, deviceChange(d, registry.Update, d.Status.Updated.Time)); err != nil || w.Credentials == nil {
-		return err
+	b.record(deviceChange(d, registry.Update, d.Status.Updated.Time))
+	if w.Credentials == nil {
+		return nil
 	}
 	if err := b.c.dropCredentials(ctx, b.tenant, d.ID); err != nil {
 		return err
@@ -198,7 +203,8 @@ func (b *batch) update(ctx context.Context, w *registry.DeviceWrite, old []byte,
 		w.Credentials.Version, string(b.tenant), string(d.ID)); err != nil {
 		return err
 	}
-	return b.record(ctx, registry.Change{Tenant: b.tenant, Kind: registry.CredentialsChanged, Device: d.ID, At: d.Status.Updated.Time})
+	b.record(registry.Change{Tenant: b.tenant, Kind: registry.CredentialsChanged, Device: d.ID, At: d.Status.Updated.Time})
+	return nil
 }
 
 func (b *batch) setEnabled(ctx context.Context, w *registry.DeviceWrite, old []byte, before *iot.Device) error {
@@ -212,7 +218,8 @@ func (b *batch) setEnabled(ctx context.Context, w *registry.DeviceWrite, old []b
 	if err := b.put(ctx, &d, old, before); err != nil {
 		return err
 	}
-	return b.record(ctx, deviceChange(&d, registry.Update, d.Status.Updated.Time))
+	b.record(deviceChange(&d, registry.Update, d.Status.Updated.Time))
+	return nil
 }
 
 // put replaces the document of a device that is there.
@@ -233,13 +240,15 @@ func (b *batch) delete(ctx context.Context, w *registry.DeviceWrite) error {
 		return err
 	}
 	b.devices--
-	return b.record(ctx, registry.Change{
+	b.record(registry.Change{
 		Tenant: b.tenant, Kind: registry.DeviceChanged, Device: w.Device.ID, Change: registry.Delete, At: w.Device.Status.Updated.Time,
 	})
+	return nil
 }
 
-func (b *batch) record(ctx context.Context, ch registry.Change) error {
+// record keeps a change for the feed, to which all are added at the end.
+func (b *batch) record(ch registry.Change) {
 	b.sequence++
 	ch.Sequence = b.sequence
-	return b.c.feed(ctx, ch)
+	b.c.changes = append(b.c.changes, ch)
 }

@@ -13,6 +13,10 @@ type conn struct {
 	sql     *sql.Conn
 	stmts   map[string]*sql.Stmt
 	changes []registry.Change // of the transaction under way
+
+	indexes []pathIndex         // of the transaction under way, see readIndexes
+	paths   map[string][]string // decoded names of indexes
+	large   bool                // the cache is that of a bulk
 }
 
 func openConn(ctx context.Context, db *sql.DB) (*conn, error) {
@@ -20,7 +24,7 @@ func openConn(ctx context.Context, db *sql.DB) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{sql: c, stmts: make(map[string]*sql.Stmt)}, nil
+	return &conn{sql: c, stmts: make(map[string]*sql.Stmt), paths: make(map[string][]string)}, nil
 }
 
 func (c *conn) close() {
@@ -123,7 +127,12 @@ func (s *Store) read(ctx context.Context, f func(context.Context, *conn) error) 
 // that goes away while it runs gets its result all the same, so that nobody
 // has to guess whether a change happened.
 func (s *Store) write(ctx context.Context, f func(context.Context, *conn) error) error {
-	changes, err := s.writeTo(ctx, f)
+	return s.writeMany(ctx, 1, f)
+}
+
+// writeMany is write with the number of devices that f is going to write.
+func (s *Store) writeMany(ctx context.Context, devices int, f func(context.Context, *conn) error) error {
+	changes, err := s.commit(ctx, devices, f)
 	if err != nil {
 		return translate(err)
 	}
@@ -133,17 +142,47 @@ func (s *Store) write(ctx context.Context, f func(context.Context, *conn) error)
 	return nil
 }
 
-// writeTo gives the writing connection back before anybody is told: telling may
+// commit gives the writing connection back before anybody is told: telling may
 // take a while.
-func (s *Store) writeTo(ctx context.Context, f func(context.Context, *conn) error) ([]registry.Change, error) {
+func (s *Store) commit(ctx context.Context, devices int, f func(context.Context, *conn) error) ([]registry.Change, error) {
 	c, err := s.take(ctx, s.writer)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { s.writer <- c }()
 	c.changes = nil
-	err = c.transact(context.WithoutCancel(ctx), f)
+	err = c.transact(context.WithoutCancel(ctx), func(ctx context.Context, c *conn) error {
+		if err := c.resize(ctx, devices >= largeBatch); err != nil {
+			return err
+		}
+		if err := c.readIndexes(ctx); err != nil {
+			return err
+		}
+		return f(ctx, c)
+	})
 	return c.changes, err
+}
+
+// A bulk of devices with random ids changes a page of each tree for each
+// device. With the small cache that is enough otherwise, SQLite writes and
+// reads them again within the transaction. The cache shrinks with the next single change.
+const (
+	largeBatch = 64                         // devices
+	smallCache = "PRAGMA cache_size = -512" // KiB
+	largeCache = "PRAGMA cache_size = -32768"
+)
+
+func (c *conn) resize(ctx context.Context, large bool) error {
+	if c.large == large {
+		return nil
+	}
+	text := smallCache
+	if large {
+		text = largeCache
+	}
+	_, err := c.exec(ctx, text)
+	c.large = large
+	return err
 }
 
 // Observe implements registry.Backend.

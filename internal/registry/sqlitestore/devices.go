@@ -244,7 +244,7 @@ func (s *Store) relate(ctx context.Context, c *conn, tenant iot.TenantID, id iot
 			return err
 		}
 	}
-	return s.reindex(ctx, c, tenant, id, old, doc)
+	return c.reindex(ctx, tenant, id, old, doc)
 }
 
 func names(ids []iot.DeviceID) []string {

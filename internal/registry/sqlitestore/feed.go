@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -35,14 +36,49 @@ func (s *Store) record(ctx context.Context, c *conn, ch registry.Change) error {
 	return s.prune(ctx, c, ch.At)
 }
 
+const feedColumns = `INSERT INTO feed (tenant, sequence, kind, device, change, enabled, invalidate, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+
+// feedRows is how many changes one statement adds: the cost of a statement is
+// much more than that of a row in it.
+const feedRows = 50
+
+var feedMany = feedColumns + strings.Repeat(", (?, ?, ?, ?, ?, ?, ?, ?)", feedRows-1)
+
 // feed adds a change that has its sequence.
 func (c *conn) feed(ctx context.Context, ch registry.Change) error {
-	_, err := c.exec(ctx, `INSERT INTO feed (tenant, sequence, kind, device, change, enabled, invalidate, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		string(ch.Tenant), int64(ch.Sequence), string(ch.Kind), string(ch.Device), ch.Change, ch.Enabled, ch.InvalidateCache, millis(ch.At))
+	_, err := c.exec(ctx, feedColumns, appendChange(nil, &ch)...)
 	if err == nil {
 		c.changes = append(c.changes, ch)
 	}
 	return err
+}
+
+// feedAll adds all changes of the transaction to the feed.
+func (c *conn) feedAll(ctx context.Context) error {
+	args := make([]any, 0, 8*feedRows)
+	for some := range slices.Chunk(c.changes, feedRows) {
+		args = args[:0]
+		for i := range some {
+			args = appendChange(args, &some[i])
+		}
+		if len(some) == feedRows {
+			if _, err := c.exec(ctx, feedMany, args...); err != nil {
+				return err
+			}
+			continue
+		}
+		for one := range slices.Chunk(args, 8) {
+			if _, err := c.exec(ctx, feedColumns, one...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func appendChange(args []any, ch *registry.Change) []any {
+	return append(args, string(ch.Tenant), int64(ch.Sequence), string(ch.Kind), string(ch.Device), ch.Change,
+		ch.Enabled, ch.InvalidateCache, millis(ch.At))
 }
 
 // prune removes old changes once in a while.

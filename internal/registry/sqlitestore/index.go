@@ -14,113 +14,166 @@ import (
 
 // pathIndex is an index on a path of devices' documents.
 type pathIndex struct {
-	number int64
-	path   []string
+	number   int64
+	path     []string
+	complete bool // every device is in it
 }
 
-// fillAtOnce bounds one transaction of filling an index, so that other
-// processes get their turn.
-const fillAtOnce = 10_000
+// stepRows bounds one transaction of filling or dropping an index, so that other
+// writers get their turn.
+const stepRows = 10_000
 
-// declare makes the indexes those of wanted: others are dropped, new ones are
-// filled.
+// readIndexes brings c.indexes to what the file says now. Every transaction
+// that writes devices and every search does so: another process may have the
+// same file open with other indexes, and each keeps all that are there.
+func (c *conn) readIndexes(ctx context.Context) error {
+	n := 0
+	err := c.each(ctx, `SELECT path, name, complete FROM index_paths ORDER BY path`, nil, func(rows *sql.Rows) error {
+		var x pathIndex
+		var name sql.RawBytes
+		if err := rows.Scan(&x.number, &name, &x.complete); err != nil {
+			return err
+		}
+		path, ok := c.paths[string(name)]
+		if !ok {
+			if err := decode(name, &path); err != nil {
+				return err
+			}
+			c.paths[string(name)] = path
+		}
+		x.path = path
+		c.indexes = append(c.indexes[:n], x)
+		n++
+		return nil
+	})
+	c.indexes = c.indexes[:n]
+	return err
+}
+
+// declare makes the indexes those of wanted: others are dropped, new ones and
+// those that were left unfinished are filled.
 func (s *Store) declare(ctx context.Context, wanted [][]string) error {
-	if err := s.dropIndexes(ctx, wanted); err != nil {
-		return err
-	}
-	for _, path := range wanted {
+	names := make([]string, len(wanted))
+	for i, path := range wanted {
 		if len(path) == 0 {
 			return errors.New("an index without a path")
 		}
-		x := pathIndex{path: path}
-		complete := false
+		name, err := json.Marshal(path)
+		if err != nil {
+			return err
+		}
+		names[i] = string(name)
+	}
+	if err := s.dropIndexes(ctx, names); err != nil {
+		return err
+	}
+	for i, name := range names {
+		var x pathIndex
 		err := s.write(ctx, func(ctx context.Context, c *conn) error {
-			name, err := json.Marshal(path)
-			if err != nil {
-				return err
-			}
 			return c.row(ctx, `INSERT INTO index_paths (name, complete) VALUES (?, 0)
-				ON CONFLICT (name) DO UPDATE SET complete = complete RETURNING path, complete`, []any{string(name)}, &x.number, &complete)
+				ON CONFLICT (name) DO UPDATE SET complete = complete RETURNING path, complete`, []any{name}, &x.number, &x.complete)
 		})
 		if err != nil {
 			return err
 		}
-		// From here on every write of this process keeps the index.
-		s.indexes = append(s.indexes, x)
-		if !complete {
+		if x.path = wanted[i]; !x.complete { // every write keeps it from here on
 			if err := s.fill(ctx, &x); err != nil {
-				return fmt.Errorf("index on %v: %w", path, err)
+				return fmt.Errorf("index on %v: %w", x.path, err)
 			}
 		}
 	}
 	return nil
 }
 
-func (s *Store) dropIndexes(ctx context.Context, wanted [][]string) error {
-	return s.write(ctx, func(ctx context.Context, c *conn) error {
-		var gone []int64
-		err := c.each(ctx, `SELECT path, name FROM index_paths`, nil, func(rows *sql.Rows) error {
+// dropIndexes removes the indexes that are not wanted. One that is not
+// wholly removed is incomplete, and never searched.
+func (s *Store) dropIndexes(ctx context.Context, wanted []string) error {
+	var gone []int64
+	err := s.read(ctx, func(ctx context.Context, c *conn) error {
+		return c.each(ctx, `SELECT path, name FROM index_paths`, nil, func(rows *sql.Rows) error {
 			var number int64
 			var name string
-			if err := rows.Scan(&number, &name); err != nil {
-				return err
-			}
-			var path []string
-			if json.Unmarshal([]byte(name), &path) != nil || !slices.ContainsFunc(wanted, func(p []string) bool { return slices.Equal(p, path) }) {
+			err := rows.Scan(&number, &name)
+			if err == nil && !slices.Contains(wanted, name) {
 				gone = append(gone, number)
 			}
-			return nil
+			return err
 		})
-		for _, number := range gone {
-			if err == nil {
-				_, err = c.exec(ctx, `DELETE FROM device_index WHERE path = ?`, number)
-			}
-			if err == nil {
-				_, err = c.exec(ctx, `DELETE FROM index_paths WHERE path = ?`, number)
-			}
-		}
-		return err
 	})
+	for _, number := range gone {
+		for more := true; more && err == nil; {
+			if err = ctx.Err(); err != nil {
+				break
+			}
+			err = s.write(ctx, func(ctx context.Context, c *conn) (err error) {
+				more, err = c.dropSome(ctx, number)
+				return err
+			})
+		}
+	}
+	return err
+}
+
+func (c *conn) dropSome(ctx context.Context, number int64) (more bool, err error) {
+	if _, err := c.exec(ctx, `UPDATE index_paths SET complete = 0 WHERE path = ?`, number); err != nil {
+		return false, err
+	}
+	n, err := c.exec(ctx, `DELETE FROM device_index WHERE path = ?1 AND (tenant, value, device) IN
+		(SELECT tenant, value, device FROM device_index WHERE path = ?1 LIMIT ?2)`, number, stepRows)
+	if err != nil || n == stepRows {
+		return err == nil, err
+	}
+	_, err = c.exec(ctx, `DELETE FROM index_paths WHERE path = ?`, number)
+	return false, err
 }
 
 // fill brings the values of all devices into an index.
 func (s *Store) fill(ctx context.Context, x *pathIndex) error {
-	var tenant, device string
-	for more := true; more; {
+	var at filler
+	for !at.done {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := s.write(ctx, func(ctx context.Context, c *conn) error {
-			n := 0
-			var found []indexRow
-			err := c.each(ctx, `SELECT tenant, id, doc FROM devices WHERE (tenant, id) > (?, ?) ORDER BY tenant, id LIMIT ?`,
-				[]any{tenant, device, fillAtOnce}, func(rows *sql.Rows) error {
-					var doc sql.RawBytes
-					if err := rows.Scan(&tenant, &device, &doc); err != nil {
-						return err
-					}
-					n++
-					for _, v := range registry.IndexValues(doc, x.path) {
-						found = append(found, indexRow{tenant, device, v})
-					}
-					return nil
-				})
-			for _, r := range found {
-				if err != nil {
-					return err
-				}
-				err = c.putIndexed(ctx, x, iot.TenantID(r.tenant), iot.DeviceID(r.device), r.value)
-			}
-			if more = n == fillAtOnce; !more && err == nil {
-				_, err = c.exec(ctx, `UPDATE index_paths SET complete = 1 WHERE path = ?`, x.number)
-			}
-			return err
-		})
+		err := s.write(ctx, func(ctx context.Context, c *conn) error { return c.fillSome(ctx, x, &at) })
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// filler stands behind the last device that was looked at.
+type filler struct {
+	tenant, device string
+	done           bool
+}
+
+func (c *conn) fillSome(ctx context.Context, x *pathIndex, at *filler) error {
+	n := 0
+	var found []indexRow
+	err := c.each(ctx, `SELECT tenant, id, doc FROM devices WHERE (tenant, id) > (?, ?) ORDER BY tenant, id LIMIT ?`,
+		[]any{at.tenant, at.device, stepRows}, func(rows *sql.Rows) error {
+			var doc sql.RawBytes
+			if err := rows.Scan(&at.tenant, &at.device, &doc); err != nil {
+				return err
+			}
+			n++
+			for _, v := range registry.IndexValues(doc, x.path) {
+				found = append(found, indexRow{at.tenant, at.device, v})
+			}
+			return nil
+		})
+	for _, r := range found {
+		if err != nil {
+			return err
+		}
+		err = c.putIndexed(ctx, x, iot.TenantID(r.tenant), iot.DeviceID(r.device), r.value)
+	}
+	if n < stepRows && err == nil {
+		at.done = true
+		_, err = c.exec(ctx, `UPDATE index_paths SET complete = 1 WHERE path = ?`, x.number)
+	}
+	return err
 }
 
 type indexRow struct{ tenant, device, value string }
@@ -133,9 +186,9 @@ func (c *conn) putIndexed(ctx context.Context, x *pathIndex, tenant iot.TenantID
 
 // reindex moves a device's entries from those of the old document to those of
 // the new one; nil stands for none.
-func (s *Store) reindex(ctx context.Context, c *conn, tenant iot.TenantID, device iot.DeviceID, old, doc []byte) error {
-	for i := range s.indexes {
-		x := &s.indexes[i]
+func (c *conn) reindex(ctx context.Context, tenant iot.TenantID, device iot.DeviceID, old, doc []byte) error {
+	for i := range c.indexes {
+		x := &c.indexes[i]
 		before, after := values(old, x.path), values(doc, x.path)
 		for _, v := range before {
 			if slices.Contains(after, v) {
@@ -166,11 +219,16 @@ func values(doc []byte, path []string) []string {
 	return registry.IndexValues(doc, path)
 }
 
-// paths are what searches may use.
-func (s *Store) paths() [][]string {
-	all := make([][]string, len(s.indexes))
-	for i := range s.indexes {
-		all[i] = s.indexes[i].path
+// searchable returns the indexes that a search may use, and their paths.
+func (c *conn) searchable(ctx context.Context) (indexes []pathIndex, paths [][]string, err error) {
+	if err := c.readIndexes(ctx); err != nil {
+		return nil, nil, err
 	}
-	return all
+	for _, x := range c.indexes {
+		if x.complete {
+			indexes = append(indexes, x)
+			paths = append(paths, x.path)
+		}
+	}
+	return indexes, paths, nil
 }

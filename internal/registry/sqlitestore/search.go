@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -59,7 +60,7 @@ func (s *Store) SearchDevices(ctx context.Context, tenant iot.TenantID, q regist
 		if err := c.checkTenant(ctx, tenant, ""); err != nil {
 			return err
 		}
-		f := finder{s: s, c: c, tenant: tenant, q: &q, page: &page}
+		f := finder{c: c, tenant: tenant, q: &q, page: &page}
 		return f.find(ctx)
 	})
 	return page, err
@@ -67,7 +68,6 @@ func (s *Store) SearchDevices(ctx context.Context, tenant iot.TenantID, q regist
 
 // finder answers one search of devices.
 type finder struct {
-	s      *Store
 	c      *conn
 	tenant iot.TenantID
 	q      *registry.Search
@@ -78,12 +78,22 @@ func (f *finder) find(ctx context.Context) error {
 	if f.q.Plain() {
 		return f.plain(ctx)
 	}
-	use, ok := f.q.UseIndex(f.s.paths())
-	if ok && use.Only && !use.ID {
-		return f.indexOnly(ctx, &use)
+	if f.q.IsGateway != nil && !*f.q.IsGateway && len(f.q.Filters) == 0 && len(f.q.Sort) == 0 {
+		return f.others(ctx)
+	}
+	indexes, paths, err := f.c.searchable(ctx)
+	if err != nil {
+		return err
+	}
+	use, ok := f.q.UseIndex(paths)
+	var number int64
+	if ok && !use.ID {
+		number = indexes[use.Path].number
+		if use.Only {
+			return f.indexOnly(ctx, &use, number)
+		}
 	}
 	sel := registry.NewSelection(*f.q)
-	var err error
 	switch {
 	case ok && use.ID && use.Exact:
 		err = f.offer(ctx, sel, deviceOf+`WHERE d.tenant = ?1 AND d.id = ?2`, string(f.tenant), use.Text)
@@ -92,11 +102,11 @@ func (f *finder) find(ctx context.Context) error {
 	case ok:
 		err = f.offer(ctx, sel, deviceOf+`WHERE d.tenant = ?1 AND d.id IN
 			(SELECT device FROM device_index WHERE path = ?2 AND tenant = ?1 AND value >= ?3 AND value < ?4)`,
-			string(f.tenant), f.s.indexes[use.Path].number, use.Text, end(&use))
+			string(f.tenant), number, use.Text, end(&use))
 	case f.q.IsGateway != nil && *f.q.IsGateway:
 		err = f.gateways(ctx, sel)
 	default:
-		err = f.offer(ctx, sel, deviceOf+`WHERE d.tenant = ?1`, string(f.tenant))
+		err = f.scan(ctx, sel)
 	}
 	if err != nil {
 		return err
@@ -106,19 +116,66 @@ func (f *finder) find(ctx context.Context) error {
 	return f.load(ctx, ids)
 }
 
+// scan offers every device of the tenant, unless it is known that they are too many.
+func (f *finder) scan(ctx context.Context, sel *registry.Selection) error {
+	n, err := f.count(ctx)
+	if err != nil {
+		return err
+	}
+	if n > cmp.Or(f.q.MaxScan, registry.DefaultMaxScan) {
+		return sel.TooMany()
+	}
+	return f.offer(ctx, sel, deviceOf+`WHERE d.tenant = ?1`, string(f.tenant))
+}
+
+// count returns how many devices the tenant has, which is kept.
+func (f *finder) count(ctx context.Context) (n int, err error) {
+	err = f.c.row(ctx, `SELECT devices FROM counters WHERE tenant = ?`, []any{string(f.tenant)}, &n)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return n, err
+}
+
 // plain reads one page by id; the total is kept.
-func (f *finder) plain(ctx context.Context) error {
-	err := f.c.row(ctx, `SELECT devices FROM counters WHERE tenant = ?`, []any{string(f.tenant)}, &f.page.Total)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+func (f *finder) plain(ctx context.Context) (err error) {
+	if f.page.Total, err = f.count(ctx); err != nil {
 		return err
 	}
 	return f.rows(ctx, deviceOf+`WHERE d.tenant = ? ORDER BY d.id LIMIT ? OFFSET ?`, string(f.tenant), f.q.Limit, f.q.Offset)
 }
 
+// others reads one page of the devices that are no gateways. There are usually
+// few gateways, so the total is what they leave.
+func (f *finder) others(ctx context.Context) error {
+	total, err := f.count(ctx)
+	if err != nil {
+		return err
+	}
+	ids, err := f.gatewayIDs(ctx)
+	if err != nil {
+		return err
+	}
+	for id := range ids {
+		known, err := f.c.exists(ctx, `SELECT 1 FROM devices WHERE tenant = ? AND id = ?`, string(f.tenant), id)
+		if err != nil {
+			return err
+		}
+		if known {
+			total--
+		}
+	}
+	f.page.Total = total
+	return f.rows(ctx, deviceOf+`WHERE d.tenant = ?1
+		AND NOT EXISTS (SELECT 1 FROM vias v WHERE v.tenant = ?1 AND v.gateway = d.id)
+		AND NOT EXISTS (SELECT 1 FROM members m WHERE m.tenant = ?1 AND m.device = d.id)
+		ORDER BY d.id LIMIT ?2 OFFSET ?3`, string(f.tenant), f.q.Limit, f.q.Offset)
+}
+
 // indexOnly counts in the index and reads the documents of the page only. An
 // array may hold two values with one beginning, hence DISTINCT.
-func (f *finder) indexOnly(ctx context.Context, use *registry.IndexUse) error {
-	args := []any{f.s.indexes[use.Path].number, string(f.tenant), use.Text, end(use)}
+func (f *finder) indexOnly(ctx context.Context, use *registry.IndexUse, number int64) error {
+	args := []any{number, string(f.tenant), use.Text, end(use)}
 	if use.Exact { // every device comes once, in order: nothing is sorted
 		args = args[:3]
 		if err := f.c.row(ctx, `SELECT count(*) FROM device_index WHERE path = ?1 AND tenant = ?2 AND value = ?3`, args, &f.page.Total); err != nil {

@@ -27,7 +27,8 @@ type Options struct {
 	Readers int           // reading connections; 0 = 2
 	Busy    time.Duration // how long to wait for another process's lock; 0 = 5 s
 	// Indexes are the paths of members of devices that searches find quickly. One
-	// that is new is filled when the file is opened.
+	// that is new is filled when the file is opened, and one that is not named any
+	// more is dropped then.
 	Indexes [][]string
 }
 
@@ -43,7 +44,6 @@ type Store struct {
 
 	pruned time.Time // when the feed was last shortened; owned by the writer's holder
 
-	indexes []pathIndex // fixed once opened
 	observe func(ctx context.Context, changes []registry.Change)
 }
 
