@@ -69,6 +69,7 @@ var never = []struct {
 	{"functions/*", []string{"knative.dev/...", "github.com/aws/..."}, "a function runs anywhere; only its host knows the platform"},
 	{"internal/...", []string{"adapters/...", "router/...", "functions/...", "events/..."}, "shared packages sit below the product"},
 	{"events", []string{"github.com/Azure/...", "knative.dev/...", "github.com/aws/..."}, "the port brings no transport"},
+	{"cmd/sluice-function", []string{"adapters/...", "router/...", "internal/amqp/...", "events/invoke/*", "github.com/spf13/...", "github.com/prometheus/...", "google.golang.org/protobuf/..."}, "it starts in milliseconds wherever nobody waits for it: no edge, no commands, no metrics"},
 	{"router/...", []string{"modernc.org/...", "github.com/Azure/...", "knative.dev/..."}, "the edge is small: no database, no foreign AMQP client"},
 	{"adapters/...", []string{"modernc.org/...", "github.com/Azure/...", "knative.dev/..."}, "the edge is small: no database, no foreign AMQP client"},
 }
