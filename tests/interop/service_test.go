@@ -233,20 +233,30 @@ func toldBy(m *goamqp.Message, id string) told {
 	return r
 }
 
-// trustAnchor makes a certificate authority of that name.
-func trustAnchor(t *testing.T, name string) string {
+// anchor is a certificate authority.
+type anchor struct {
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+	text string // Base64, DER
+}
+
+// issue makes a certificate, of an authority where by is nil.
+func issue(t *testing.T, name string, by *anchor) *anchor {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name, Organization: []string{"Sluice"}},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: by == nil, BasicConstraintsValid: true}
+	if by == nil {
+		by = &anchor{key: key, cert: c}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, by.cert, key.Public(), by.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return base64.StdEncoding.EncodeToString(der)
+	return &anchor{key, c, base64.StdEncoding.EncodeToString(der)}
 }
 
 // member reads one member of a JSON object, "" for none.
@@ -268,7 +278,8 @@ func member(t *testing.T, body, name string) string {
 func TestServices(t *testing.T) {
 	s := startServices(t)
 	s.manage(t, http.MethodPost, "tenants/DEFAULT_TENANT", "{}", 201)
-	s.manage(t, http.MethodPost, "tenants/ACME", `{"alias":"acme","trusted-ca":[{"cert":"`+trustAnchor(t, "ca")+`"}]}`, 201)
+	ca := issue(t, "ca", nil)
+	s.manage(t, http.MethodPost, "tenants/ACME", `{"alias":"acme","trusted-ca":[{"auto-provisioning-enabled":true,"cert":"`+ca.text+`"}]}`, 201)
 	s.manage(t, http.MethodPost, "tenants/OFF", `{"enabled":false}`, 201)
 	s.manage(t, http.MethodPost, "devices/ACME/gw-1", "{}", 201)
 	s.manage(t, http.MethodPost, "devices/ACME/gw-2", "{}", 201)
@@ -346,6 +357,21 @@ func TestServices(t *testing.T) {
 			})
 			for i, want := range []float64{200, 403, 403} {
 				if got[i].Status != want {
+					t.Errorf("request %d: got %+v, want %v", i, got[i], want)
+				}
+			}
+		})
+	}
+	for _, kind := range kinds {
+		t.Run("device made by its certificate "+kind, func(t *testing.T) {
+			dn := "CN=meter-" + kind + ",O=Sluice"
+			q := ask{Target: "credentials/ACME", ReplyTo: "credentials/ACME/made-" + kind, Subject: "get"}
+			without, with := q, q
+			without.Body = fmt.Sprintf(`{"type":"x509-cert","auth-id":%q}`, dn)
+			with.Body = fmt.Sprintf(`{"type":"x509-cert","auth-id":%q,"client-certificate":%q}`, dn, issue(t, "meter-"+kind, ca).text)
+			got := caller{kind, s.northbound, "http-adapter@HONO", "http-secret"}.asks(t, []ask{without, with, with, without})
+			for i, want := range []float64{404, 201, 200, 200} {
+				if got[i].Status != want || want < 300 && member(t, got[i].Body, "device-id") != member(t, got[1].Body, "device-id") {
 					t.Errorf("request %d: got %+v, want %v", i, got[i], want)
 				}
 			}
