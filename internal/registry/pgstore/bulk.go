@@ -2,7 +2,6 @@ package pgstore
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/registry"
@@ -13,7 +12,7 @@ import (
 // tenant's lock.
 func (s *Store) ApplyDevices(ctx context.Context, tenant iot.TenantID, writes []registry.DeviceWrite, maxDevices int64) ([]error, error) {
 	if len(writes) > registry.MaxBatch {
-		return nil, iot.Errorf(iot.ErrInvalid, "%d writes in one call, at most %d are taken", len(writes), registry.MaxBatch)
+		return nil, iot.Errorf(iot.ErrTooLarge, "%d writes, at most %d are made at once", len(writes), registry.MaxBatch)
 	}
 	w := wanted{ids: make([]iot.DeviceID, 0, len(writes))}
 	sets := make([][]credentialRow, len(writes))
@@ -76,7 +75,7 @@ func (u *unit) apply(w *registry.DeviceWrite, set []credentialRow, maxDevices in
 		u.remove(d, w.Device.Status.Updated.Time)
 		return nil
 	}
-	return fmt.Errorf("registry store: unknown operation %d", w.Op)
+	return iot.Errorf(iot.ErrInvalid, "no operation %d", w.Op)
 }
 
 func (u *unit) applyCreate(w *registry.DeviceWrite, set []credentialRow, maxDevices int64) error {

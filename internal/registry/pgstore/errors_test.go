@@ -24,6 +24,11 @@ func TestOpenFails(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	wantDiscreet(t, err.Error(), "wrong")
+	_, err = pgstore.Open(t.Context(), strings.Replace(db.URL, "sslmode=disable", "sslmode=require", 1), pgstore.Options{})
+	wantAway(t, err)
+	if !strings.Contains(err.Error(), "TLS") {
+		t.Errorf("got %v", err)
+	}
 	db.Exec(t, `CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1'`)
 	_, err = pgstore.Open(t.Context(), strings.Replace(db.URL, "/postgres?", "/latin?", 1), pgstore.Options{})
 	if err == nil || !strings.Contains(err.Error(), "LATIN1") {

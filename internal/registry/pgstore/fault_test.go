@@ -1,6 +1,7 @@
 package pgstore_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -107,6 +108,48 @@ func TestDatabaseGoesAway(t *testing.T) {
 			t.Logf("%d calls were refused", r.refused.Load())
 			wantEachOnce(t, s)
 		})
+	}
+}
+
+// Two processes share the limit of devices, the auth-ids and the sequence.
+func TestTwoProcesses(t *testing.T) {
+	db := pgtest.Start(t)
+	stores := []*pgstore.Store{open(t, db.URL, pgstore.Options{}), open(t, db.URL, pgstore.Options{})}
+	addTenant(t, stores[0])
+	const limit = 25
+	var all sync.WaitGroup
+	var made, claimed, observed atomic.Int64
+	for i, s := range stores {
+		s.Observe(func(_ context.Context, changes []registry.Change) { observed.Add(int64(len(changes))) })
+		for w := range 4 {
+			all.Go(func() {
+				for n := range 10 {
+					id := fmt.Sprintf("D%d-%d-%d", i, w, n)
+					switch err := s.CreateDevice(t.Context(), device(id), "c", limit); {
+					case err == nil:
+						made.Add(1)
+					case !errors.Is(err, iot.ErrForbidden):
+						t.Error(err)
+					}
+					set := []iot.Credential{{Type: iot.PSK, AuthID: "one"}}
+					err := s.PutCredentials(t.Context(), registry.CredentialsRecord{Tenant: "T", Device: iot.DeviceID(id), Set: set, Version: "c"}, "", at)
+					switch {
+					case err == nil:
+						claimed.Add(1)
+					case !errors.Is(err, iot.ErrExists) && !errors.Is(err, iot.ErrNotFound):
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	if made.Load() != limit || claimed.Load() != 1 || observed.Load() != limit+1 {
+		t.Errorf("%d devices were made, want %d; %d got the auth-id, want 1; %d changes were observed", made.Load(), limit, claimed.Load(), observed.Load())
+	}
+	snap, err := stores[1].Read(t.Context(), registry.Query{Tenant: registry.TenantKey{ID: "T"}})
+	if err != nil || snap.Sequence != limit+2 {
+		t.Errorf("the sequence is %d, %v, want %d", snap.Sequence, err, limit+2)
 	}
 }
 

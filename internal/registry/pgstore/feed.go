@@ -64,7 +64,9 @@ func (p pruning) queue(b *pgx.Batch) {
 
 // changesOf is one statement, so that the answer is from one state. $1 and $2
 // are the known tenants and their sequences, $3 the time for all others (0 =
-// none of them), $4 the limit.
+// none of them), $4 the limit. The position of the first change since a time
+// is looked for among the times: "+ 0" keeps the planner from walking the
+// positions from the oldest change on.
 const changesOf = `SELECT tenant, sequence, kind, device, change, enabled, invalidate, at FROM (
 	(SELECT 0 AS part, k.number, f.*
 		FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY k (tenant, sequence, number)
@@ -72,7 +74,7 @@ const changesOf = `SELECT tenant, sequence, kind, device, change, enabled, inval
 		ORDER BY k.number, f.sequence LIMIT $4)
 	UNION ALL
 	(SELECT 1, f.position, f.* FROM feed f
-		WHERE $3::bigint <> 0 AND f.at >= $3 AND f.position >= (SELECT min(position) FROM feed WHERE at >= $3) AND f.tenant <> ALL ($1)
+		WHERE $3::bigint <> 0 AND f.at >= $3 AND f.position >= (SELECT min(position + 0) FROM feed WHERE at >= $3) AND f.tenant <> ALL ($1)
 		ORDER BY f.position LIMIT $4)
 	) both_parts ORDER BY part, number, sequence LIMIT $4`
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -94,6 +95,32 @@ func TestIndexDeclaredLater(t *testing.T) {
 	for _, path := range [][]string{{}, {"id"}, {"status", "created"}} {
 		if _, err := pgstore.Open(t.Context(), db.URL, pgstore.Options{Indexes: [][]string{path}}); err == nil {
 			t.Errorf("the path %q was taken", path)
+		}
+	}
+}
+
+// The range of what begins with a text ends before the next text of all.
+func TestPrefixes(t *testing.T) {
+	s := open(t, pgtest.Start(t).URL, pgstore.Options{Indexes: [][]string{site}})
+	addTenant(t, s)
+	texts := []string{"a", "a\x7f", "a\x7fz", "b", "\ud7ff", "\ud7ffx", "\ue000", "\U0010ffff", "\U0010ffffx", "x\U0010ffff", "x\U0010ffff!", "y"}
+	for _, text := range texts {
+		if err := s.CreateDevice(t.Context(), atSite(text, text), "c", -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, prefix := range texts {
+		want := slices.DeleteFunc(slices.Clone(texts), func(s string) bool { return !strings.HasPrefix(s, prefix) })
+		slices.Sort(want)
+		for _, path := range [][]string{site, {"id"}} {
+			page, err := s.SearchDevices(t.Context(), "T", registry.Search{Limit: 100, MaxScan: 3, Filters: []registry.Filter{{Path: path, Value: prefix + "*"}}})
+			var got []string
+			for _, d := range page.Devices {
+				got = append(got, string(d.ID))
+			}
+			if err != nil || !slices.Equal(got, want) || page.Total != len(want) {
+				t.Errorf("%v %q: got %q of %d, %v, want %q", path, prefix, got, page.Total, err, want)
+			}
 		}
 	}
 }

@@ -1,8 +1,8 @@
 package pgstore
 
 import (
+	"bytes"
 	"fmt"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/sluice-iot/sluice/internal/registry"
@@ -68,7 +68,10 @@ func nextText(prefix string) (string, bool) {
 }
 
 func nextBytes(prefix []byte) ([]byte, bool) {
-	next := []byte(strings.TrimRight(string(prefix), "\xff"))
+	next := bytes.Clone(prefix)
+	for len(next) > 0 && next[len(next)-1] == 0xff {
+		next = next[:len(next)-1]
+	}
 	if len(next) == 0 {
 		return nil, false
 	}

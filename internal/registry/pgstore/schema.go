@@ -102,7 +102,7 @@ CREATE TABLE feed (
 	at bigint NOT NULL,
 	UNIQUE (tenant, sequence)
 );
-CREATE INDEX feed_at ON feed (at);
+CREATE INDEX feed_at ON feed (at, position);
 
 CREATE TABLE signing_keys (
 	kid text COLLATE "C" PRIMARY KEY,

@@ -91,7 +91,7 @@ func (s *Store) CreateTenant(ctx context.Context, t registry.TenantRecord) error
 		if err := u.checkConflicts(); err != nil {
 			return registry.Change{}, err
 		}
-		if u.version != "" || u.idTaken {
+		if u.version != "" {
 			return registry.Change{}, iot.Errorf(iot.ErrExists, "tenant already exists")
 		}
 		b.Queue(`INSERT INTO tenants (id, alias, anchor_group, doc, version, created, updated) VALUES ($1, nullif($2, ''), $3, $4, $5, $6, $7)`,
@@ -185,6 +185,8 @@ func (u *tenantUnit) checkConflicts() error {
 	switch {
 	case u.anchor > 0:
 		return iot.Errorf(iot.ErrExists, "trusted-ca[%d]: another tenant of a different trust anchor group uses the same CA", u.anchor-1)
+	case u.idTaken:
+		return iot.Errorf(iot.ErrExists, "tenant id is the alias of another tenant")
 	case u.aliasTaken:
 		return iot.Errorf(iot.ErrExists, "tenant alias already in use")
 	}

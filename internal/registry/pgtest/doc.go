@@ -1,7 +1,8 @@
 // Package pgtest starts a real PostgreSQL for tests: a server of its own with
 // an empty database, on loopback, with fsync on and a password that has to be
 // given. Its data is in a temporary folder, which goes away with the server
-// when the test ends, however it ends.
+// when the test ends. On Linux the server ends also with a test binary that is
+// killed; only then the folder stays.
 //
 // PostgreSQL refuses to run as root; then it runs as the user nobody. The
 // programs initdb and postgres are looked for in PATH and where Debian puts
