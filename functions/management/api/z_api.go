@@ -69,10 +69,9 @@ type DeviceMembers = iot.Device
 
 // DevicePage defines model for DevicePage.
 type DevicePage struct {
-	Result []DeviceResult `json:"result"`
-
 	// Total Matches on all pages.
-	Total int `json:"total"`
+	Total  int            `json:"total"`
+	Result []DeviceResult `json:"result"`
 }
 
 // DeviceResult A device with its id.
@@ -156,10 +155,9 @@ type TenantMembers = iot.Tenant
 
 // TenantPage defines model for TenantPage.
 type TenantPage struct {
-	Result []TenantResult `json:"result"`
-
 	// Total Matches on all pages.
-	Total int `json:"total"`
+	Total  int            `json:"total"`
+	Result []TenantResult `json:"result"`
 }
 
 // TenantResult A tenant with its id.
