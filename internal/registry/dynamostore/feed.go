@@ -67,20 +67,38 @@ func (s *Store) knownChanges(ctx context.Context, sequences map[iot.TenantID]uin
 	return nil
 }
 
-// rows appends a tenant's rows from a sequence on that are not from before since.
+// gapTries is how often rows are read again when one is missing.
+const gapTries = 4
+
+// rows appends a tenant's rows from a sequence on that are not from before
+// since. A row that is missing before one that is there has expired, or its
+// transaction is being applied just now: then it comes in a moment.
 func (s *Store) rows(ctx context.Context, t iot.TenantID, from uint64, since time.Time, enough int, all *[]registry.Change) error {
 	first := feedKey(t, from)
 	limit := 0
 	if since.IsZero() {
 		limit = enough - len(*all)
 	}
-	_, err := s.query(ctx, question{pk: first.pk, from: first.sk, limit: limit}, func(i item) (bool, error) {
-		if ch := decodeChange(i); !ch.At.Before(since) {
-			*all = append(*all, ch)
+	before := len(*all)
+	for try := 0; ; try++ {
+		next, gap := from, false
+		_, err := s.query(ctx, question{pk: first.pk, from: first.sk, limit: limit}, func(i item) (bool, error) {
+			ch := decodeChange(i)
+			gap = gap || ch.Sequence != next
+			next = ch.Sequence + 1
+			if !ch.At.Before(since) {
+				*all = append(*all, ch)
+			}
+			return len(*all) >= enough, nil
+		})
+		if err != nil || !gap || try >= gapTries {
+			return err
 		}
-		return len(*all) >= enough, nil
-	})
-	return err
+		*all = (*all)[:before]
+		if err := s.pause(ctx, try); err != nil {
+			return err
+		}
+	}
 }
 
 // recentChanges finds the tenants that changed since a time by the buckets of

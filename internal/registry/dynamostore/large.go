@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/registry"
 )
 
@@ -48,7 +49,11 @@ func (s *Store) planLarge(ctx context.Context, f *draft, m *mutation) (*change, 
 	if m.ifVersion != "" && m.ifVersion != old.credentials {
 		return nil, errVersion
 	}
+	if err := f.reload(ctx); err != nil {
+		return nil, err
+	}
 	d := *old
+	d.sequence = f.st.sequence + 1
 	r := &result{id: d.rec.ID, auths: make(map[key]item)}
 	if err := f.putCredentials(m, nil, &d, r); err != nil {
 		return nil, err
@@ -61,12 +66,19 @@ func (s *Store) planLarge(ctx context.Context, f *draft, m *mutation) (*change, 
 	}
 	m.after = func(ctx context.Context) { s.unstage(ctx, old, f.st.epoch, r.auths) }
 	c := change{next: f.st, changes: []registry.Change{{Tenant: f.t, Kind: registry.CredentialsChanged, Device: d.rec.ID, At: m.at}}}
-	d.sequence = f.st.sequence + 1
 	i, err := d.item()
 	if err != nil {
 		return nil, err
 	}
 	c.ops = append(c.ops, f.deviceOp(old, d.rec.ID, i))
+	for _, o := range r.ops {
+		if o.check {
+			c.ops = append(c.ops, o)
+		}
+	}
+	if len(c.ops) > maxWrites-1 {
+		return nil, errTaken // so many are being moved just now
+	}
 	for _, o := range old.refs { // the others no longer count
 		k := authKey(f.t, f.st.epoch, o.Type, o.AuthID)
 		if _, stays := r.auths[k]; !stays && len(c.ops) < maxWrites-1 {
@@ -79,8 +91,33 @@ func (s *Store) planLarge(ctx context.Context, f *draft, m *mutation) (*change, 
 // unstaged lists the writes of r whose slots are not in the table yet.
 func (f *draft) unstaged(r *result, generation string) []op {
 	return slices.DeleteFunc(slices.Clone(r.ops), func(o op) bool {
-		return slotOf(f.auths[o.key], generation) != nil
+		return o.check || slotOf(f.auths[o.key], generation) != nil
 	})
+}
+
+// reload reads the items of the auth-ids, which no condition of the change
+// will look at again, so that they are not those of before a transaction that the
+// counter tells of already.
+func (f *draft) reload(ctx context.Context) error {
+	for keys := range slices.Chunk(f.authKeys, maxBatchGet) {
+		got, ok, err := f.s.getAtOnce(ctx, keys)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return errBusy
+		}
+		for _, k := range keys {
+			f.auths[k] = got[k]
+		}
+	}
+	var owners []iot.DeviceID
+	for _, i := range f.auths {
+		for _, sl := range slots(i) {
+			owners = append(owners, sl.device)
+		}
+	}
+	return f.loadDevices(ctx, owners, nil, nil)
 }
 
 // stage adds slots to items, and removes none: it may be that of a change

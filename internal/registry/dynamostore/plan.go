@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -52,15 +54,16 @@ func (m *mutation) encode() (err error) {
 // draft is a change in the making: what was read of a tenant, as it will be
 // after the writes planned so far.
 type draft struct {
-	s       *Store
-	t       iot.TenantID
-	st      state
-	max     int64 // devices; negative = no limit
-	devices map[iot.DeviceID]*device
-	loaded  map[iot.DeviceID]bool // devices that were asked for; absent ones too
-	auths   map[key]item          // of auth-ids
-	change  change
-	touched map[key]bool // items that the transaction writes
+	s        *Store
+	t        iot.TenantID
+	st       state
+	max      int64 // devices; negative = no limit
+	devices  map[iot.DeviceID]*device
+	loaded   map[iot.DeviceID]bool // devices that were asked for; absent ones too
+	auths    map[key]item          // of auth-ids
+	authKeys []key                 // of auths, each once, also those that are absent
+	change   change
+	touched  map[key]bool // items that the transaction writes
 }
 
 func (s *Store) newDraft(t iot.TenantID, st state, max int64) *draft {
@@ -81,6 +84,9 @@ func (f *draft) load(ctx context.Context, all []mutation) error {
 			}
 		}
 	}
+	slices.SortFunc(authKeys, func(a, b key) int { return strings.Compare(a.pk, b.pk) })
+	authKeys = slices.Compact(authKeys)
+	f.authKeys = authKeys
 	if err := f.loadDevices(ctx, wanted, auths, authKeys); err != nil || len(authKeys) == 0 {
 		return err
 	}
@@ -258,15 +264,15 @@ func (f *draft) replace(m *mutation, old, d *device, changes ...registry.Change)
 	if old == nil {
 		r.count = 1
 	}
+	if m.credentials != nil && old != nil {
+		r.changes = append(r.changes, registry.Change{Tenant: f.t, Kind: registry.CredentialsChanged, Device: d.rec.ID, At: m.at})
+	}
+	d.sequence = f.st.sequence + uint64(len(f.change.changes)+len(r.changes))
 	if m.credentials != nil {
 		if err := f.putCredentials(m, old, d, r); err != nil {
 			return nil, err
 		}
-		if old != nil {
-			r.changes = append(r.changes, registry.Change{Tenant: f.t, Kind: registry.CredentialsChanged, Device: d.rec.ID, At: m.at})
-		}
 	}
-	d.sequence = f.st.sequence + uint64(len(f.change.changes)+len(r.changes))
 	if err := f.hang(old, d, r); err != nil {
 		return nil, err
 	}
@@ -278,19 +284,21 @@ func (f *draft) replace(m *mutation, old, d *device, changes ...registry.Change)
 	return r, nil
 }
 
-// deviceOp writes or removes a device's item. The counter vouches for what was
-// read, but for two things: a device that was only assumed to be absent, and
-// the mark of a reindexing, which moves no counter.
+// deviceOp writes or removes a device's item that is as it was read, or
+// absent, which may only have been assumed. A reindexing leaves a mark, because it
+// moves no counter.
 func (f *draft) deviceOp(old *device, id iot.DeviceID, put item) op {
 	o := op{key: deviceKey(f.t, f.st.epoch, id), put: put}
-	switch {
-	case old == nil && !f.loaded[id]:
-		o.condition = "attribute_not_exists(pk)"
-	case old == nil:
-	case old.mark == "":
-		o.condition = "attribute_not_exists(marked)"
-	default:
-		o.condition, o.values = "marked = :mark", item{":mark": str(old.mark)}
+	if old == nil {
+		o.unchanged(false, 0)
+		return o
+	}
+	o.unchanged(true, old.sequence)
+	if old.mark == "" {
+		o.condition += " AND attribute_not_exists(marked)"
+	} else {
+		o.condition += " AND marked = :mark"
+		o.values[":mark"] = str(old.mark)
 	}
 	return o
 }
@@ -350,9 +358,13 @@ func (f *draft) putCredentials(m *mutation, old, d *device, r *result) error {
 			return iot.Errorf(iot.ErrExists, "credentials[%d]: (type, auth-id) is in use already", n)
 		}
 		d.refs[n] = ref{set[n].Type, set[n].AuthID}
-		i := item{slotPrefix + m.generation: slotItem(d.rec.ID, m.docs[n])}
+		i := item{slotPrefix + m.generation: slotItem(d.rec.ID, m.docs[n]), "q": number(int64(d.sequence))}
 		r.auths[k] = i
-		r.ops = append(r.ops, op{key: k, put: i})
+		o := op{key: k, put: i}
+		found := f.auths[k]
+		o.unchanged(found["q"] != nil, uint64(found.num("q")))
+		r.ops = append(r.ops, o)
+		f.checkOwners(k, d.rec.ID, r)
 	}
 	if old == nil {
 		return nil
@@ -376,6 +388,24 @@ func (f *draft) heldByOther(k key, id iot.DeviceID) bool {
 		}
 	}
 	return false
+}
+
+// checkOwners has the transaction make sure of other devices that an auth-id
+// was found to belong to no longer.
+func (f *draft) checkOwners(k key, id iot.DeviceID, r *result) {
+	for _, sl := range slots(f.auths[k]) {
+		o := op{key: deviceKey(f.t, f.st.epoch, sl.device), check: true}
+		if sl.device == id || f.touched[o.key] || slices.ContainsFunc(r.ops, func(other op) bool { return other.key == o.key }) {
+			continue
+		}
+		d := f.devices[sl.device]
+		if d != nil {
+			o.unchanged(true, d.sequence)
+		} else {
+			o.unchanged(false, 0)
+		}
+		r.ops = append(r.ops, o)
+	}
 }
 
 // remove deletes a device. Of many credentials only as many auth-ids are

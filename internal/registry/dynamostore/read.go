@@ -2,24 +2,24 @@ package dynamostore
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/registry"
 )
 
-// How often a read starts again when what it reads changes under it: first as
-// plain reads, which no writer can refuse, then as one transaction.
-const (
-	plainReads  = 2
-	atomicReads = 12
-)
+// maxReads is how often a read starts again when what it reads changes under it.
+const maxReads = 12
 
-// Read implements registry.Store. The counter is read first. An item that
-// carries no higher sequence than that is as it was at that moment; what is newer
-// makes the read start again. Only a removal does not show: then the answer is
-// newer than its sequence says, which is safe, because a token that names a
-// lower sequence is only revoked sooner.
+// Read implements registry.Store. The counter is read first, alone, because
+// it is part of every change of the tenant and a transaction with it would
+// often be refused. The rest is read in transactions, which do not see an item
+// before a change that the counter tells of; and an item that carries no higher
+// sequence than the counter's is as it was at that moment. What is newer makes the
+// read start again. Only a removal does not show: then the answer is newer
+// than its sequence says, which is safe, because a token that names a lower sequence is
+// only revoked sooner.
 func (s *Store) Read(ctx context.Context, q registry.Query) (registry.Snapshot, error) {
 	id, st, err := s.findTenant(ctx, q.Tenant)
 	if err != nil {
@@ -28,15 +28,18 @@ func (s *Store) Read(ctx context.Context, q registry.Query) (registry.Snapshot, 
 	r := &reader{s: s, q: &q, id: id, st: st}
 	for try := 0; ; try++ {
 		if try > 0 {
-			if err := s.pause(ctx, try/2); err != nil {
+			if err := r.again(ctx, try); err != nil {
 				return registry.Snapshot{}, err
 			}
 		}
-		current, err := r.fetch(ctx, try)
+		complete, err := r.fetch(ctx)
 		if err != nil {
 			return registry.Snapshot{}, err
 		}
-		if !current {
+		if !complete {
+			if try >= maxReads {
+				return registry.Snapshot{}, fmt.Errorf("registry store: %w", unavailable(errBusy))
+			}
 			continue
 		}
 		snap, newest, err := r.assemble(ctx)
@@ -44,7 +47,7 @@ func (s *Store) Read(ctx context.Context, q registry.Query) (registry.Snapshot, 
 			return registry.Snapshot{}, err
 		}
 		// After so many tries the newer state is the answer: safe, as above.
-		if newest <= r.st.sequence || try >= plainReads+atomicReads {
+		if newest <= r.st.sequence || try >= maxReads {
 			return snap, nil
 		}
 	}
@@ -118,63 +121,48 @@ func (r *reader) wanted() []key {
 
 func (r *reader) authKey() key { return authKey(r.id, r.st.epoch, r.q.Type, r.q.AuthID) }
 
-// fetch reads the items. It reports false when they are to be read again.
-func (r *reader) fetch(ctx context.Context, try int) (bool, error) {
-	if try > plainReads {
-		return r.fetchAtOnce(ctx)
+// again waits and reads the counter anew.
+func (r *reader) again(ctx context.Context, try int) error {
+	err := r.s.pause(ctx, try/2)
+	if err == nil {
+		r.st, err = r.s.liveState(ctx, r.id)
 	}
-	if try > 0 {
-		st, err := r.s.liveState(ctx, r.id)
-		if err != nil {
-			return false, err
-		}
-		r.st = st
-	}
-	r.got = make(map[key]item)
-	if err := r.s.getAll(ctx, r.got, r.wanted()...); err != nil {
-		return false, err
-	}
-	if !r.findOwners() {
-		return true, nil
-	}
-	return true, r.s.getAll(ctx, r.got, r.wanted()...)
+	return err
 }
 
-// findOwners notes the devices that the credential's item names; false when
-// there is none to be read yet.
-func (r *reader) findOwners() bool {
+// fetch reads the items, in two steps where the credential's owner is not
+// known yet; after that it is asked for at once. It reports false when a
+// transaction on one of them was under way.
+func (r *reader) fetch(ctx context.Context) (bool, error) {
+	r.got = make(map[key]item)
+	for {
+		missing := slices.DeleteFunc(r.wanted(), func(k key) bool {
+			_, have := r.got[k]
+			return have
+		})
+		if len(missing) == 0 {
+			return true, nil
+		}
+		got, ok, err := r.s.getAtOnce(ctx, missing)
+		if err != nil || !ok {
+			return false, err
+		}
+		for _, k := range missing {
+			r.got[k] = got[k] // nil is an answer, too
+		}
+		r.findOwners()
+	}
+}
+
+// findOwners notes the devices that the credential's item names.
+func (r *reader) findOwners() {
 	r.owners = r.owners[:0]
-	missing := false
 	if r.q.Type == "" {
-		return false
+		return
 	}
 	for _, sl := range slots(r.got[r.authKey()]) {
 		r.owners = append(r.owners, sl.device)
-		missing = missing || r.got[deviceKey(r.id, r.st.epoch, sl.device)] == nil
 	}
-	return missing
-}
-
-// fetchAtOnce reads what the last try read, and the counter, in one transaction.
-func (r *reader) fetchAtOnce(ctx context.Context) (bool, error) {
-	counter := counterKey(r.id)
-	epoch, asked := r.st.epoch, slices.Clone(r.owners)
-	got, ok, err := r.s.getAtOnce(ctx, append(r.wanted(), counter))
-	if err != nil || !ok {
-		return false, err
-	}
-	r.st = decodeState(got[counter])
-	if !r.st.live {
-		return false, errNoTenant
-	}
-	r.got = got
-	r.findOwners()
-	for _, o := range r.owners {
-		if !slices.Contains(asked, o) && o != r.q.Device && o != r.q.Gateway {
-			return false, nil
-		}
-	}
-	return r.st.epoch == epoch, nil
 }
 
 // assemble makes the answer, and tells the highest sequence of its parts.
@@ -203,8 +191,25 @@ func (r *reader) assemble(ctx context.Context) (snap registry.Snapshot, newest u
 	if snap.Gateway, err = r.device(snap.GatewayID, &newest); err != nil || snap.Device == nil {
 		return snap, newest, err
 	}
-	snap.Members, err = r.members(ctx, snap.Device.Device.ViaGroups, &newest)
+	groups := snap.Device.Device.ViaGroups
+	if snap.Members, err = r.members(ctx, groups, &newest); err == nil && snap.Gateway != nil {
+		snap.Members = corrected(snap.Members, snap.Gateway, groups)
+	}
 	return snap, newest, err
+}
+
+// corrected has the gateway that acts stand in the list exactly when its own
+// item says so: the list is read without a transaction.
+func corrected(members []iot.DeviceID, gateway *registry.DeviceRecord, groups []string) []iot.DeviceID {
+	at, listed := slices.BinarySearch(members, gateway.ID)
+	member := slices.ContainsFunc(groups, func(g string) bool { return slices.Contains(gateway.Device.MemberOf, g) })
+	switch {
+	case member && !listed:
+		return slices.Insert(members, at, gateway.ID)
+	case !member && listed:
+		return slices.Delete(members, at, at+1)
+	}
+	return members
 }
 
 // credential finds the slot that its device stands by.

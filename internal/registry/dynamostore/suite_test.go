@@ -16,6 +16,14 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) registry.Backend { return open(t, options(t)) })
 }
 
+func TestIndexed(t *testing.T) {
+	storetest.RunIndexed(t, func(t *testing.T, indexes [][]string) registry.Backend {
+		o := options(t)
+		o.Indexes = indexes
+		return open(t, o)
+	})
+}
+
 // TestManyProcesses runs the suite's races over several stores on one table,
 // which share no lock.
 func TestManyProcesses(t *testing.T) {

@@ -27,7 +27,7 @@ func (s *Store) CreateTenant(ctx context.Context, t registry.TenantRecord) error
 		}
 		next := st
 		next.live = true
-		ops = append(ops, op{key: tenantKey(t.ID), put: tenantItem(&t, doc, st.sequence+1)}, op{key: listKey(t.ID), put: item{}})
+		ops = append(ops, tenantOp(t.ID, nil, tenantItem(&t, doc, st.sequence+1)), op{key: listKey(t.ID), put: item{}})
 		return &change{ops: ops, next: next, changes: []registry.Change{tenantChange(&t, registry.Create, t.Created)}}, nil
 	})
 }
@@ -39,7 +39,7 @@ func (s *Store) UpdateTenant(ctx context.Context, t registry.TenantRecord, ifVer
 		return err
 	}
 	return s.change(ctx, t.ID, func(ctx context.Context, st state) (*change, error) {
-		old, err := s.storedTenant(ctx, t.ID, &st, ifVersion)
+		old, stored, err := s.storedTenant(ctx, t.ID, &st, ifVersion)
 		if err != nil {
 			return nil, err
 		}
@@ -49,7 +49,7 @@ func (s *Store) UpdateTenant(ctx context.Context, t registry.TenantRecord, ifVer
 		}
 		t := t
 		t.Created = old.Created
-		ops = append(ops, op{key: tenantKey(t.ID), put: tenantItem(&t, doc, st.sequence+1)})
+		ops = append(ops, tenantOp(t.ID, stored, tenantItem(&t, doc, st.sequence+1)))
 		return &change{ops: ops, next: st, changes: []registry.Change{tenantChange(&t, registry.Update, t.Updated)}}, nil
 	})
 }
@@ -57,7 +57,7 @@ func (s *Store) UpdateTenant(ctx context.Context, t registry.TenantRecord, ifVer
 // DeleteTenant implements registry.Store.
 func (s *Store) DeleteTenant(ctx context.Context, id iot.TenantID, ifVersion string, at time.Time) error {
 	return s.change(ctx, id, func(ctx context.Context, st state) (*change, error) {
-		old, err := s.storedTenant(ctx, id, &st, ifVersion)
+		old, stored, err := s.storedTenant(ctx, id, &st, ifVersion)
 		if err != nil {
 			return nil, err
 		}
@@ -67,7 +67,7 @@ func (s *Store) DeleteTenant(ctx context.Context, id iot.TenantID, ifVersion str
 		}
 		next := st
 		next.live = false
-		ops = append(ops, op{key: tenantKey(id)}, op{key: nameKey(string(id))}, op{key: listKey(id), put: item{"gone": flag(true)}})
+		ops = append(ops, tenantOp(id, stored, nil), op{key: nameKey(string(id))}, op{key: listKey(id), put: item{"gone": flag(true)}})
 		return &change{ops: ops, next: next, changes: []registry.Change{{
 			Tenant: id, Kind: registry.TenantChanged, Change: registry.Delete, InvalidateCache: true, At: at,
 		}}}, nil
@@ -76,32 +76,48 @@ func (s *Store) DeleteTenant(ctx context.Context, id iot.TenantID, ifVersion str
 
 // Tenant implements registry.Store.
 func (s *Store) Tenant(ctx context.Context, id iot.TenantID) (registry.TenantRecord, error) {
-	if err := ctx.Err(); err != nil {
-		return registry.TenantRecord{}, s.translate(ctx, err)
-	}
-	if len(tenantKey(id).pk) > maxPK || id == "" {
-		return registry.TenantRecord{}, errNoTenant
-	}
-	i, err := s.get(ctx, tenantKey(id))
-	if err == nil && i == nil {
-		err = errNoTenant
-	}
+	i, err := s.tenantItem(ctx, id)
 	if err != nil {
 		return registry.TenantRecord{}, err
 	}
 	return decodeTenant(id, i)
 }
 
-// storedTenant reads a tenant that is to be changed.
-func (s *Store) storedTenant(ctx context.Context, id iot.TenantID, st *state, ifVersion string) (registry.TenantRecord, error) {
-	if !st.live {
-		return registry.TenantRecord{}, errNoTenant
+func (s *Store) tenantItem(ctx context.Context, id iot.TenantID) (item, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, s.translate(ctx, err)
 	}
-	t, err := s.Tenant(ctx, id)
+	if !storable(string(id)) {
+		return nil, errNoTenant
+	}
+	i, err := s.get(ctx, tenantKey(id))
+	if err == nil && i == nil {
+		err = errNoTenant
+	}
+	return i, err
+}
+
+// storedTenant reads a tenant that is to be changed.
+func (s *Store) storedTenant(ctx context.Context, id iot.TenantID, st *state, ifVersion string) (registry.TenantRecord, item, error) {
+	if !st.live {
+		return registry.TenantRecord{}, nil, errNoTenant
+	}
+	i, err := s.tenantItem(ctx, id)
+	if err != nil {
+		return registry.TenantRecord{}, nil, err
+	}
+	t, err := decodeTenant(id, i)
 	if err == nil && ifVersion != "" && ifVersion != t.Version {
 		err = errVersion
 	}
-	return t, err
+	return t, i, err
+}
+
+// tenantOp writes or removes a tenant that was read as stored.
+func tenantOp(id iot.TenantID, stored, put item) op {
+	o := op{key: tenantKey(id), put: put}
+	o.unchanged(stored != nil, uint64(stored.num("q")))
+	return o
 }
 
 func tenantChange(t *registry.TenantRecord, change string, at time.Time) registry.Change {
