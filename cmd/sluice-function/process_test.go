@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/internal/auth"
 	"github.com/sluice-iot/sluice/internal/iot"
+	"github.com/sluice-iot/sluice/internal/registry/dynamotest"
 )
 
 // program is the path of the binary under test.
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 	build.Stderr = os.Stderr
 	code := 1
 	if err := build.Run(); err == nil {
-		code = m.Run()
+		code = dynamotest.Run(m)
 	}
 	os.RemoveAll(dir)
 	os.Exit(code)
