@@ -15,9 +15,7 @@ import (
 
 const (
 	// gapWait is how long a missing fact may still come by itself.
-	gapWait = time.Second
-	// confirmAfter is how old a confirmation becomes before the next use of a
-	// token asks for another, so that it is there within 60 s.
+	gapWait      = time.Second
 	confirmAfter = 50 * time.Second
 	// overlap is asked for again each time: a change's time is that of its
 	// writer, and before its commit.
@@ -109,7 +107,7 @@ func (f *Follower) confirm(ctx context.Context) (next time.Time) {
 	f.feed.age.Store(began.UnixMilli())
 	f.m.confirmations.Add(1)
 	f.trust(began)
-	return began.Add(confirmAfter)
+	return began.Add(f.o.ConfirmAfter)
 }
 
 // trust lets tokens live as long as the changes since their issue are known.

@@ -41,7 +41,10 @@ type Options struct {
 	Invoker    events.Invoker // answers registry.changes; nil = there are only the facts that are posted
 	Publisher  Publisher
 	MaxTenants int // of which positions are kept; default 100,000
-	Logger     *slog.Logger
+	// ConfirmAfter is how old a confirmation becomes before the next use of a
+	// token asks for another; default 50 s, so that it is there within 60 s.
+	ConfirmAfter time.Duration
+	Logger       *slog.Logger
 }
 
 // Follower follows the registry. Safe for concurrent use.
@@ -68,6 +71,9 @@ func New(o Options) *Follower {
 	}
 	if o.MaxTenants <= 0 {
 		o.MaxTenants = defaultMaxTenants
+	}
+	if o.ConfirmAfter <= 0 {
+		o.ConfirmAfter = confirmAfter
 	}
 	f := &Follower{o: o, log: o.Logger, gapped: make(chan struct{}, 1), positions: newPositions(o.MaxTenants)}
 	f.announce = newAnnouncer(o.Publisher, o.Logger, &f.m)
