@@ -221,9 +221,7 @@ func (r *Router) identity(c *peer.Conn) *auth.Identity {
 // Shutdown stops giving credit, lets what is in flight settle until ctx ends,
 // and closes every connection.
 func (r *Router) Shutdown(ctx context.Context) {
-	if r.services != nil {
-		r.services.Shutdown(ctx)
-	}
+	r.answerLast(ctx)
 	if left := r.forward.Shutdown(ctx); left > 0 {
 		r.log.Warn("deliveries were left unsettled", "deliveries", left)
 	}

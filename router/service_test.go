@@ -115,13 +115,18 @@ func newClient(t testing.TB, x *goamqp.Session, target, replyTo string) *client 
 	return &client{t: t, sender: s, receiver: r, replyTo: r.Address()}
 }
 
-func (c *client) send(subject string, properties map[string]any, body string) error {
+func (c *client) message(subject string, properties map[string]any, body string) *goamqp.Message {
 	id := fmt.Sprint(c.ids.Add(1))
 	m := &goamqp.Message{Properties: &goamqp.MessageProperties{MessageID: id, Subject: &subject, ReplyTo: &c.replyTo}, ApplicationProperties: properties}
 	if body != "" {
 		m.Data = [][]byte{[]byte(body)}
 	}
-	return c.sender.Send(c.t.Context(), m, nil)
+	return m
+}
+
+// send waits for the outcome of the request.
+func (c *client) send(subject string, properties map[string]any, body string) error {
+	return c.sender.Send(c.t.Context(), c.message(subject, properties, body), nil)
 }
 
 func (c *client) ask(subject string, properties map[string]any, body string) *goamqp.Message {
@@ -323,5 +328,39 @@ func TestRequestsInFlightEndWithTheRouter(t *testing.T) {
 	h.Shutdown(ctx)
 	if !ended.Load() {
 		t.Error("the call outlived Shutdown")
+	}
+}
+
+// BenchmarkService is a request of a client on loopback and its answer, one at a
+// time and a hundred in flight, with a function that costs nothing.
+func BenchmarkService(b *testing.B) {
+	for _, flying := range []int{1, 100} {
+		b.Run(fmt.Sprintf("%d in flight", flying), func(b *testing.B) {
+			h := serveHono(b, router.Options{Invoker: functions(registry)})
+			c := newClient(b, h.all.session(b, "http-adapter@HONO"), "registration/T", "registration/T/bench")
+			turns := make(chan struct{}, flying)
+			var wg sync.WaitGroup
+			b.ResetTimer()
+			wg.Go(func() {
+				for range b.N {
+					turns <- struct{}{}
+					if _, err := c.sender.SendWithReceipt(b.Context(), c.message("assert", map[string]any{"device_id": "d"}, ""), nil); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+			for range b.N {
+				m, err := c.receiver.Receive(b.Context(), nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := c.receiver.AcceptMessage(b.Context(), m); err != nil {
+					b.Fatal(err)
+				}
+				<-turns
+			}
+			wg.Wait()
+		})
 	}
 }

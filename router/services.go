@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"time"
 
 	"github.com/sluice-iot/sluice/internal/amqp"
@@ -84,6 +85,20 @@ func (r *Router) granted(c *peer.Conn, address string, what auth.Activity) *amqp
 		return unauthorized(what.String() + " on " + clip(address) + " is not granted")
 	}
 	return nil
+}
+
+// answerLast lets requests to services end within half of the time that ctx has
+// left: their replies are forwarded in the other half.
+func (r *Router) answerLast(ctx context.Context) {
+	if r.services == nil {
+		return
+	}
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
+	}
+	r.services.Shutdown(ctx)
 }
 
 // mayOperate asks for the authority EXECUTE of whoever the peer of c is now.

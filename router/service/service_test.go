@@ -372,3 +372,15 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkRequest is one assertion of a registration, without network and function.
+func BenchmarkRequest(b *testing.B) {
+	s := serve(b, invoker(func(context.Context, events.Request) (events.Reply, error) { return registered, nil }))
+	message := request(b, "assert", with("device_id", "4711", "gateway_id", "g1"), nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, refused := s.Answer("registration/T", message); refused != nil {
+			b.Fatal(refused)
+		}
+	}
+}
