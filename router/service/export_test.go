@@ -9,7 +9,12 @@ func (s *Server) Answer(address string, message []byte) ([]byte, *amqp.Error) {
 	if refused != nil {
 		return nil, refused
 	}
-	return s.reply(nil, q), nil
+	mine := s.enter(nil)
+	if mine == nil {
+		return nil, &amqp.Error{Condition: "released"}
+	}
+	defer s.leave(nil)
+	return s.reply(nil, q, mine), nil
 }
 
 // ReplyTo is where the reply to a message would go, "" for one that goes nowhere.
@@ -19,3 +24,6 @@ func ReplyTo(address string, message []byte) string {
 	}
 	return ""
 }
+
+// MaxWorkingPerConn is how many calls one connection may have made at a time.
+const MaxWorkingPerConn = maxWorkingPerConn

@@ -18,8 +18,10 @@ import (
 const (
 	// DefaultTimeout is how long one request may take, its turn included.
 	DefaultTimeout = 5 * time.Second
-	// maxWorking is how many calls are made at a time.
-	maxWorking = 256
+	// maxWorking is how many calls are made at a time, and maxWorkingPerConn for
+	// one connection, so that a slow tenant's requests leave room for others'.
+	maxWorking        = 256
+	maxWorkingPerConn = 64
 	// maxWaiting is how many requests there are at a time, those being worked on
 	// included; more are released.
 	maxWaiting = 16384
@@ -51,8 +53,15 @@ type Server struct {
 
 	mu      sync.Mutex
 	waiting int
+	callers map[*peer.Conn]*turns
 	closing bool
 	flying  sync.WaitGroup
+}
+
+// turns are the calls that one connection may have made at a time.
+type turns struct {
+	taken    chan struct{}
+	requests int // that are in flight
 }
 
 var _ forward.Service = (*Server)(nil)
@@ -65,7 +74,7 @@ func New(o Options) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{o: o, working: make(chan struct{}, maxWorking)}
+	s := &Server{o: o, working: make(chan struct{}, maxWorking), callers: map[*peer.Conn]*turns{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -78,7 +87,8 @@ func (s *Server) Request(q *forward.Request) {
 		q.Done()
 		return
 	}
-	if !s.enter() {
+	mine := s.enter(q.Conn)
+	if mine == nil {
 		q.Settle(amqp.StateReleased)
 		q.Done()
 		return
@@ -88,48 +98,60 @@ func (s *Server) Request(q *forward.Request) {
 	cost := len(q.Message) + requestCost
 	q.Conn.Hold(cost)
 	go func() {
-		defer s.leave()
+		defer s.leave(q.Conn)
 		defer q.Conn.Hold(-cost)
 		defer q.Done()
-		s.respond(q, req)
+		s.respond(q, req, mine)
 	}()
 }
 
-// enter counts a request, or reports false when there are too many or no more.
-func (s *Server) enter() bool {
+// enter counts a request of c and returns the turns of that connection, nil when
+// there are too many requests, or no more are taken.
+func (s *Server) enter(c *peer.Conn) *turns {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing || s.waiting >= maxWaiting {
-		return false
+		return nil
 	}
+	t := s.callers[c]
+	if t == nil {
+		t = &turns{taken: make(chan struct{}, maxWorkingPerConn)}
+		s.callers[c] = t
+	}
+	t.requests++
 	s.waiting++
 	s.flying.Add(1)
-	return true
+	return t
 }
 
-func (s *Server) leave() {
+func (s *Server) leave(c *peer.Conn) {
 	s.mu.Lock()
 	s.waiting--
+	if t := s.callers[c]; t.requests == 1 {
+		delete(s.callers, c)
+	} else {
+		t.requests--
+	}
 	s.mu.Unlock()
 	s.flying.Done()
 }
 
 // respond works on a request and replies, if there is somebody to reply to.
-func (s *Server) respond(q *forward.Request, req *request) {
+func (s *Server) respond(q *forward.Request, req *request, mine *turns) {
 	if !req.repliable() || !q.Reachable(req.replyTo) {
 		s.o.Logger.Debug("request without a reply link", "address", req.address, "operation", req.operation)
 		return
 	}
-	if message := s.reply(q.Conn, req); !q.Reply(req.replyTo, message) {
+	if message := s.reply(q.Conn, req, mine); !q.Reply(req.replyTo, message) {
 		s.o.Logger.Debug("reply not taken", "address", req.address, "operation", req.operation, "bytes", len(message))
 	}
 }
 
 // reply is the encoded answer to a request, in time.
-func (s *Server) reply(c *peer.Conn, req *request) []byte {
+func (s *Server) reply(c *peer.Conn, req *request, mine *turns) []byte {
 	ctx, cancel := context.WithTimeout(s.ctx, s.o.Timeout)
 	defer cancel()
-	a := s.perform(ctx, c, req)
+	a := s.perform(ctx, c, req, mine)
 	message, err := encode(req, &a)
 	if err != nil {
 		s.o.Logger.Error("reply does not encode", "address", req.address, "operation", req.operation, "err", err)
@@ -140,7 +162,7 @@ func (s *Server) reply(c *peer.Conn, req *request) []byte {
 }
 
 // perform decides on a request in the order of messaging 2.3, and waits for its turn.
-func (s *Server) perform(ctx context.Context, c *peer.Conn, q *request) (a answer) {
+func (s *Server) perform(ctx context.Context, c *peer.Conn, q *request, mine *turns) (a answer) {
 	defer func() {
 		if v := recover(); v != nil {
 			// The value may hold what the request held, so it is not logged.
@@ -156,12 +178,14 @@ func (s *Server) perform(ctx context.Context, c *peer.Conn, q *request) (a answe
 	if f == nil {
 		return failed(400, "unknown operation %.64q", q.operation)
 	}
-	select {
-	case s.working <- struct{}{}:
-	case <-ctx.Done():
-		return failure(iot.Errorf(iot.ErrUnavailable, "too many requests at once"))
+	for _, turn := range [...]chan struct{}{mine.taken, s.working} {
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+		case <-ctx.Done():
+			return failure(iot.Errorf(iot.ErrUnavailable, "too many requests at once"))
+		}
 	}
-	defer func() { <-s.working }()
 	return f(s, ctx, c, q)
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"reflect"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -329,6 +331,41 @@ func TestARequestEndsInTime(t *testing.T) {
 			t.Errorf("took %s", took)
 		}
 	})
+}
+
+// TestTooManyRequests has more than one connection's share in flight, all of which
+// wait: those beyond the share never reach the function.
+func TestTooManyRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		s := serve(t, invoker(func(ctx context.Context, _ events.Request) (events.Reply, error) {
+			asked.Add(1)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}))
+		var wg sync.WaitGroup
+		for range service.MaxWorkingPerConn + 5 {
+			wg.Go(func() {
+				got := ask(t, s, "registration/T", request(t, "assert", with("device_id", "d"), nil))
+				if code := got.ApplicationProperties.Get("status"); code != int32(503) {
+					t.Errorf("got %v", code)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := asked.Load(); n != service.MaxWorkingPerConn {
+			t.Errorf("%d calls at a time, want %d", n, service.MaxWorkingPerConn)
+		}
+		wg.Wait()
+	})
+}
+
+func TestNoRequestIsTakenAfterTheEnd(t *testing.T) {
+	s := serve(t, never(t))
+	s.Close()
+	if _, refused := s.Answer("tenant", request(t, "get", nil, section(`{"tenant-id":"T"}`))); refused == nil || refused.Condition != "released" {
+		t.Errorf("got %v", refused)
+	}
 }
 
 func TestPanicsAreAnswered(t *testing.T) {
