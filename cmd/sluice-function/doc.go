@@ -6,6 +6,20 @@
 // themselves by bearer tokens. Otherwise it opens the listeners of the
 // configuration, where components prove themselves by client certificates.
 //
+// Besides the settings of the configuration (SLUICE_ and the path of the key) it
+// reads from the environment:
+//
+//	SLUICE_SERVE          what --functions defaults to
+//	SLUICE_KEK            key-encryption key, so that nothing is kept in a data folder
+//	SLUICE_LAMBDA_ACCEPT  what Lambda may deliver, and by which alias of the function:
+//	                      "direct,http" unless set, such as "direct:live,http:url,sqs,schedule:cron"
+//	SLUICE_LAMBDA_ROLES   whose IAM roles may call by a function URL, such as
+//	                      "adapter=arn:aws:iam::123456789012:role/sluice-adapter"
+//
+// It links every store; the build tags nosqlite, nopostgres and nodynamodb leave
+// out what a deployment does not have, and lambda.norpc a protocol that no current
+// runtime of Lambda speaks.
+//
 //	sluice-function --functions admission,registration,assertion --config /etc/sluice/sluice.yaml
 //	sluice-function health    # for containers without a shell: exit code 0 when ready
 package main

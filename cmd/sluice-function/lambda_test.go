@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -64,6 +65,14 @@ func TestOnLambda(t *testing.T) {
 	r := hosttest.NewRuntime(t)
 	p := start(t, environment("SLUICE_DATA="+data, "AWS_LAMBDA_RUNTIME_API="+r.Address(), "SLUICE_LAMBDA_ACCEPT=direct,http,schedule:cron"))
 	register(t, byURL(r, password))
+	var items []string
+	for i := range 500 {
+		items = append(items, fmt.Sprintf(`{"op":"create","id":"bulk-%d"}`, i))
+	}
+	status, reply := byURL(r, password)(t, "POST", "/v1/bulk/devices/T", "["+strings.Join(items, ",")+"]")
+	if status != 200 || !strings.Contains(reply, `"done":true`) || strings.Count(reply, `"status":201`) != 500 {
+		t.Errorf("bulk: %d %.300s", status, reply)
+	}
 	inv := invoker(t, r)
 	admits(t, inv)
 	keys := func() int {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -62,7 +63,7 @@ func read(ctx context.Context, payload []byte, rest bool) (*http.Request, error)
 	if err != nil {
 		return nil, iot.Errorf(iot.ErrInvalid, "the request's method is none")
 	}
-	r.URL, r.Host, r.Header, r.RemoteAddr = u, in.host, in.header, in.remote+":0"
+	r.URL, r.Host, r.Header, r.RemoteAddr = u, in.host, in.header, net.JoinHostPort(in.remote, "0")
 	r.RequestURI = u.RequestURI()
 	if in.iam != nil {
 		r = r.WithContext(context.WithValue(ctx, iamKey{}, *in.iam))

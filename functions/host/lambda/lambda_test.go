@@ -297,7 +297,7 @@ func TestManagement(t *testing.T) {
 	rest := map[string]any{
 		"httpMethod": "PUT", "path": "/v1/tenants/T ü", "multiValueHeaders": map[string][]string{"If-Match": {"v1"}},
 		"multiValueQueryStringParameters": map[string][]string{"q": {"a&b"}},
-		"requestContext":                  map[string]any{"stage": "prod", "identity": map[string]any{"sourceIp": "192.0.2.2"}},
+		"requestContext":                  map[string]any{"stage": "prod", "identity": map[string]any{"sourceIp": "2001:db8::2"}},
 		"body":                            "e30=", "isBase64Encoded": true,
 	}
 	out, err := h.Invoke(t.Context(), jsonOf(t, rest))
@@ -305,7 +305,7 @@ func TestManagement(t *testing.T) {
 	if err != nil || json.Unmarshal(out, &old) != nil {
 		t.Fatalf("%s, %v", out, err)
 	}
-	if want := "PUT /v1/tenants/T ü a&b  192.0.2.2:0 v1  2 {}"; old.StatusCode != 201 || old.Body != want || len(old.MultiValueHeaders["X-Two"]) != 2 {
+	if want := "PUT /v1/tenants/T ü a&b  [2001:db8::2]:0 v1  2 {}"; old.StatusCode != 201 || old.Body != want || len(old.MultiValueHeaders["X-Two"]) != 2 {
 		t.Errorf("got %+v, want %s", old, want)
 	}
 	if strings.Contains(h.logged.String(), "s3cr3t") {
