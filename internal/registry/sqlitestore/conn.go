@@ -165,24 +165,30 @@ func (s *Store) commit(ctx context.Context, devices int, f func(context.Context,
 
 // A bulk of devices with random ids changes a page of each tree for each
 // device. With the small cache that is enough otherwise, SQLite writes and
-// reads them again within the transaction. The cache shrinks with the next single change.
-const (
-	largeBatch = 64                         // devices
-	smallCache = "PRAGMA cache_size = -512" // KiB
-	largeCache = "PRAGMA cache_size = -32768"
+// reads them again within the transaction; and the log is copied into the file
+// after every single bulk, unless it may grow. Both shrink with the next single change.
+const largeBatch = 64 // devices
+
+var (
+	smallPragmas = []string{"PRAGMA cache_size = -512", "PRAGMA wal_autocheckpoint = 1000"}    // KiB, pages
+	largePragmas = []string{"PRAGMA cache_size = -32768", "PRAGMA wal_autocheckpoint = 16384"} // 32 and 64 MiB
 )
 
 func (c *conn) resize(ctx context.Context, large bool) error {
 	if c.large == large {
 		return nil
 	}
-	text := smallCache
+	texts := smallPragmas
 	if large {
-		text = largeCache
+		texts = largePragmas
 	}
-	_, err := c.exec(ctx, text)
+	for _, text := range texts {
+		if _, err := c.sql.ExecContext(ctx, text); err != nil {
+			return err
+		}
+	}
 	c.large = large
-	return err
+	return nil
 }
 
 // Observe implements registry.Backend.
