@@ -16,10 +16,10 @@ type absent struct{}
 // array one by one, until f returns false. A value is a bool, a float64 or a
 // string; others are left out. It reads only as much of the document as it
 // needs, since a search does this for every document that it looks at. Text that is
-// no JSON yields nothing more. each reports whether f was never false.
+// no JSON object yields nothing, or nothing more. each reports whether f was never false.
 func each(doc []byte, path []string, f func(v any) bool) bool {
 	w := walker{doc: doc}
-	return w.value(path, true, f)
+	return w.next() != '{' || w.value(path, true, f)
 }
 
 // walker stands at a position of a JSON text. Past a broken place it stands at the end.
