@@ -152,11 +152,8 @@ func (p *Poster) Post(ctx context.Context, facts []events.Fact) error {
 	if len(facts) == 0 {
 		return nil
 	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, Timeout)
-		defer cancel()
-	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	changes, provisioned, err := p.encode(facts)
 	if err != nil {
 		return err
@@ -173,7 +170,10 @@ func (p *Poster) Post(ctx context.Context, facts []events.Fact) error {
 	targets, err := p.targets(ctx)
 	errs := []error{err}
 	missed, postErr := p.spread(ctx, targets, changes, err != nil)
-	errs = append(errs, postErr, p.tellOne(ctx, targets, provisioned))
+	errs = append(errs, postErr)
+	if len(p.names) > 0 {
+		errs = append(errs, p.tellOne(ctx, targets, provisioned))
+	}
 	var notCopied []item
 	if copied != nil {
 		notCopied = <-copied
@@ -182,6 +182,41 @@ func (p *Poster) Post(ctx context.Context, facts []events.Fact) error {
 		errs = errs[2:]
 	}
 	return errors.Join(errs...)
+}
+
+// Tell brings each fact to one router that takes it, and to nobody else.
+// iot.ErrUnavailable when there is none.
+func (p *Poster) Tell(ctx context.Context, facts []events.Fact) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	changes, provisioned, err := p.encode(facts)
+	if err != nil {
+		return err
+	}
+	targets, err := p.targets(ctx)
+	return errors.Join(err, p.tellOne(ctx, targets, append(changes, provisioned...)))
+}
+
+// Copy brings facts to the sink, where there is one, and to nobody else.
+func (p *Poster) Copy(ctx context.Context, facts []events.Fact) {
+	if p.sink == nil {
+		return
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	changes, provisioned, err := p.encode(facts)
+	if err == nil {
+		_, err = p.sink.post(ctx, append(changes, provisioned...))
+	}
+	p.sink.say(ctx, err)
+}
+
+// bounded gives ctx a deadline where it has none.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, Timeout)
 }
 
 // saved reports whether the fallback has what was missed.
@@ -270,9 +305,6 @@ func shorter(ctx context.Context) (context.Context, context.CancelFunc) {
 // tellOne brings each provisioned device to one router that takes it: where one has no
 // application that listens, another may have.
 func (p *Poster) tellOne(ctx context.Context, targets []*target, provisioned []item) error {
-	if len(p.names) == 0 {
-		return nil
-	}
 	var errs []error
 	for i := range provisioned {
 		err := error(iot.Errorf(iot.ErrUnavailable, "there is no router"))

@@ -219,6 +219,22 @@ func TestOneRouterTellsOfAProvisionedDevice(t *testing.T) {
 	}
 }
 
+func TestTellAndCopy(t *testing.T) {
+	a := listen(t, "127.0.0.1:0")
+	sink := listen(t, "127.0.0.1:0")
+	p := poster(t, http.Config{URLs: []string{a.URL}, Sink: sink.URL})
+	if err := p.Tell(t.Context(), []events.Fact{born}); err != nil || a.count() != 1 || sink.count() != 0 {
+		t.Error(err, a.count(), sink.count())
+	}
+	if p.Copy(t.Context(), []events.Fact{born}); a.count() != 1 || sink.count() != 1 {
+		t.Error(a.count(), sink.count())
+	}
+	only := poster(t, http.Config{Sink: sink.URL})
+	if err := only.Tell(t.Context(), []events.Fact{born}); !errors.Is(err, iot.ErrUnavailable) {
+		t.Errorf("without a router: %v", err)
+	}
+}
+
 func TestWhatRoutersDoNotTakeGoesToTheFallback(t *testing.T) {
 	for _, batched := range []bool{false, true} {
 		a, b, c := two(t)

@@ -21,13 +21,42 @@ func (p Poster) Post(ctx context.Context, facts []events.Fact) error {
 	return p(ctx, facts)
 }
 
-// Both returns a poster that brings facts to each of posters, one after the
-// other, whatever the others say: a router of this process, and subscribers elsewhere.
-func Both(posters ...events.Poster) Poster {
+// Others are the routers of other processes, and subscribers.
+type Others interface {
+	events.Poster
+	// Copy brings facts to subscribers only. That one did not get its copy is no error.
+	Copy(ctx context.Context, facts []events.Fact)
+	// Tell brings each fact to one router, whichever takes it.
+	Tell(ctx context.Context, facts []events.Fact) error
+}
+
+// Both returns a poster that brings changes of the registry to own and to
+// others, whatever either says. Of a provisioned device one router is told, because it
+// sends an event: own, or another where own has nobody to send it to.
+func Both(own Poster, others Others) Poster {
 	return func(ctx context.Context, facts []events.Fact) error {
+		var changes, provisioned []events.Fact
+		for _, f := range facts {
+			if f.FactType() == events.TypeDeviceProvisioned {
+				provisioned = append(provisioned, f)
+			} else {
+				changes = append(changes, f)
+			}
+		}
 		var errs []error
-		for _, p := range posters {
-			errs = append(errs, p.Post(ctx, facts))
+		if len(changes) > 0 {
+			errs = append(errs, own(ctx, changes), others.Post(ctx, changes))
+		}
+		for i := range provisioned {
+			one := provisioned[i : i+1]
+			if err := own(ctx, one); err != nil {
+				if otherErr := others.Tell(ctx, one); otherErr != nil {
+					errs = append(errs, err, otherErr)
+				}
+			}
+		}
+		if len(provisioned) > 0 {
+			others.Copy(ctx, provisioned)
 		}
 		return errors.Join(errs...)
 	}
