@@ -119,3 +119,46 @@ func TestMigration(t *testing.T) {
 		t.Fatalf("got %+v, %v, want the gateway b", page, err)
 	}
 }
+
+// Two programs may have the file open with different indexes: both find what
+// either writes, and neither trusts an index that is gone.
+func TestIndexesOfTwoPrograms(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "registry.db")
+	serial := []string{"ext", "serial"}
+	first := openIndexed(t, path)
+	if err := first.CreateTenant(t.Context(), registry.TenantRecord{ID: "T", Version: "v", Created: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	second := openIndexed(t, path, serial)
+	put := func(s *sqlitestore.Store, id iot.DeviceID, value string) {
+		t.Helper()
+		d := registry.DeviceRecord{Tenant: "T", ID: id, Version: "v"}
+		d.Device.Ext = json.RawMessage(`{"serial":"` + value + `"}`)
+		results, err := s.ApplyDevices(t.Context(), "T", []registry.DeviceWrite{{Op: registry.PutOp, Device: d, CredentialsVersion: "c"}}, -1)
+		if err := errors.Join(append(results, err)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(s *sqlitestore.Store, value string, want int) {
+		t.Helper()
+		page, err := s.SearchDevices(t.Context(), "T", registry.Search{Limit: 5, Filters: []registry.Filter{{Path: serial, Value: value}}})
+		if err != nil || page.Total != want {
+			t.Fatalf("%s: got %d, %v, want %d", value, page.Total, err, want)
+		}
+	}
+	put(first, "a", "x")
+	put(second, "b", "x")
+	want(first, "x", 2)
+	want(second, "x", 2)
+	put(first, "b", "y")
+	want(second, "x", 1)
+	want(second, "y", 1)
+	third := openIndexed(t, path) // drops the index
+	put(third, "c", "x")
+	want(second, "x", 2)
+	want(second, "y", 1)
+	openIndexed(t, path, []string{"ext", "other"}, serial)
+	want(second, "x", 2)
+	put(second, "c", "z")
+	want(third, "x", 1)
+}
