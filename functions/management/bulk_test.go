@@ -316,7 +316,7 @@ func TestBulkInterleaved(t *testing.T) {
 func TestBulkMany(t *testing.T) {
 	a := start(t, management.Options{})
 	a.want(201, "POST", "/v1/tenants/T", "")
-	const devices = 100_000
+	devices := 100_000 / slower
 	source := &generator{devices: devices}
 	r, _ := http.NewRequestWithContext(t.Context(), "POST", a.URL+"/v1/bulk/devices/T", source)
 	r.SetBasicAuth("admin", "pw")
@@ -359,7 +359,7 @@ func TestBulkMany(t *testing.T) {
 func TestBulkSendsFirst(t *testing.T) {
 	a := start(t, management.Options{})
 	a.want(201, "POST", "/v1/tenants/T", "")
-	const items = 60_000 // whose results do not fit into the buffers of a connection
+	const items = 60_000 / slower // whose results do not fit into the buffers of a connection
 	body := strings.Repeat("{\"op\":\"delete\",\"id\":\"none\"}\n", items)
 	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(a.URL, "http://"))
 	if err != nil {
@@ -380,7 +380,7 @@ func TestBulkSendsFirst(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(string(b), `{"done":true,"items":60000`) && !strings.Contains(string(b), `{"id":`) {
+		if !strings.Contains(string(b), fmt.Sprintf(`{"done":true,"items":%d`, items)) && !strings.Contains(string(b), `{"id":`) {
 			t.Fatalf("got %d bytes that end with %s", len(b), b[max(0, len(b)-200):])
 		}
 		fmt.Fprint(c, "POST /v1/devices/T HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin\r\n\r\n")

@@ -197,11 +197,11 @@ func TestCredentialRules(t *testing.T) {
 			a = &api{a.Server, t}
 			for body, want := range bodies {
 				before, _ := a.want(200, "GET", "/v1/credentials/T/D", "")
-				after, reply := a.want(want, "PUT", "/v1/credentials/T/D", body)
+				after, _ := a.want(want, "PUT", "/v1/credentials/T/D", body)
 				if want == 204 && (after == before || after == "") {
 					t.Errorf("%s: the ETag did not change", body)
 				}
-				_, reply = a.want(200, "GET", "/v1/credentials/T/D", "")
+				_, reply := a.want(200, "GET", "/v1/credentials/T/D", "")
 				if strings.Contains(reply, "device-id") || strings.Contains(reply, "pwd-") || strings.Contains(reply, `"salt"`) || strings.Contains(reply, `"cert"`) {
 					t.Errorf("%s: shown %s", body, reply)
 				}

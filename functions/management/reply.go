@@ -11,6 +11,9 @@ import (
 	"github.com/sluice-iot/sluice/internal/status"
 )
 
+// retryAfter is told to who could not be served now, where nobody knows better.
+const retryAfter = 2 * time.Second
+
 // methodError is a method that a resource does not have.
 type methodError struct{ allowed string }
 
@@ -27,7 +30,11 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if code == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Basic realm=`+strconv.Quote(h.options.Realm))
 	}
-	if wait := iot.RetryAfter(err); wait > 0 {
+	wait := iot.RetryAfter(err)
+	if code == http.StatusServiceUnavailable && wait <= 0 {
+		wait = retryAfter
+	}
+	if wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
 	}
 	if code >= http.StatusInternalServerError {

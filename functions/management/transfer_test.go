@@ -141,5 +141,7 @@ func TestExportMany(t *testing.T) {
 	if err == nil || strings.Contains(string(b), `"end"`) {
 		t.Fatal("the export ended like a whole one")
 	}
-	a.want(503, "GET", "/v1/export/T", "") // which can still be said
+	if res, _ := a.request("GET", "/v1/export/T", ""); res.StatusCode != 503 || res.Header.Get("Retry-After") != "2" { // which can still be said
+		t.Fatalf("got %d, Retry-After %q", res.StatusCode, res.Header.Get("Retry-After"))
+	}
 }

@@ -13,6 +13,10 @@ import (
 // changed meanwhile.
 const patchTries = 10
 
+// maxPatched bounds, in bytes of JSON, what patches can make of a resource one
+// by one.
+const maxPatched = 128 << 10
+
 // PatchTenant changes the members of a tenant that a JSON merge patch names
 // (RFC 7396). The result is checked as a whole, like that of
 // [Service.UpdateTenant]. Without ifVersion the patch is applied again when
@@ -103,7 +107,11 @@ func mergePatch(v any, patch json.RawMessage) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return merge(target, patch)
+	merged, err := merge(target, patch)
+	if err == nil && len(merged) > maxPatched {
+		err = iot.Errorf(iot.ErrTooLarge, "the patched resource would have %d bytes, at most %d are allowed", len(merged), maxPatched)
+	}
+	return merged, err
 }
 
 // merge is MergePatch of RFC 7396, section 2. Numbers keep their digits.
