@@ -223,7 +223,7 @@ func (s *Store) removeAll(ctx context.Context, keys []key) error {
 
 // pause waits before another try, longer each time and never all at once.
 func (s *Store) pause(ctx context.Context, try int) error {
-	longest := 5 * time.Millisecond << min(try, 5)
+	longest := 5 * time.Millisecond << min(try, 6)
 	t := time.NewTimer(time.Duration(rand.Int64N(int64(longest)) + 1))
 	defer t.Stop()
 	select {

@@ -100,15 +100,8 @@ func (f *draft) unstaged(r *result, generation string) []op {
 // counter tells of already.
 func (f *draft) reload(ctx context.Context) error {
 	for keys := range slices.Chunk(f.authKeys, maxBatchGet) {
-		got, ok, err := f.s.getAtOnce(ctx, keys)
-		if err != nil {
+		if err := f.reloadSome(ctx, keys); err != nil {
 			return err
-		}
-		if !ok {
-			return errBusy
-		}
-		for _, k := range keys {
-			f.auths[k] = got[k]
 		}
 	}
 	var owners []iot.DeviceID
@@ -120,25 +113,51 @@ func (f *draft) reload(ctx context.Context) error {
 	return f.loadDevices(ctx, owners, nil, nil)
 }
 
+// reloadSome halves what is too heavy for one transaction.
+func (f *draft) reloadSome(ctx context.Context, keys []key) error {
+	got, ok, err := f.s.getAtOnce(ctx, keys)
+	if half := len(keys) / 2; half > 0 && hasCode(err, "ValidationException") {
+		if err := f.reloadSome(ctx, keys[:half]); err != nil {
+			return err
+		}
+		return f.reloadSome(ctx, keys[half:])
+	}
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return errBusy
+	}
+	for _, k := range keys {
+		f.auths[k] = got[k]
+	}
+	return nil
+}
+
 // stage adds slots to items, and removes none: it may be that of a change
 // under way.
 func (s *Store) stage(ctx context.Context, ops []op, generation string) error {
 	name := slotPrefix + generation
-	for some := range slices.Chunk(ops, stageAtOnce) {
-		var writes []types.TransactWriteItem
-		for _, o := range some {
-			if o.put.size() > maxItem {
-				return errItemSize()
-			}
-			writes = append(writes, types.TransactWriteItem{Update: &types.Update{TableName: &s.table, Key: o.key.item(),
-				UpdateExpression:          aws.String("SET #slot = :slot"),
-				ExpressionAttributeNames:  map[string]string{"#slot": name},
-				ExpressionAttributeValues: item{":slot": o.put[name]},
-			}})
+	var writes []types.TransactWriteItem
+	bytes := 0
+	for i, o := range ops {
+		size := o.put.size()
+		if size > maxItem {
+			return errItemSize()
+		}
+		bytes += size
+		writes = append(writes, types.TransactWriteItem{Update: &types.Update{TableName: &s.table, Key: o.key.item(),
+			UpdateExpression:          aws.String("SET #slot = :slot"),
+			ExpressionAttributeNames:  map[string]string{"#slot": name},
+			ExpressionAttributeValues: item{":slot": o.put[name]},
+		}})
+		if len(writes) < stageAtOnce && bytes < maxBytes-maxItem && i < len(ops)-1 {
+			continue
 		}
 		if _, err := s.transact(ctx, writes, newToken()); err != nil {
 			return err
 		}
+		writes, bytes = nil, 0
 	}
 	return nil
 }

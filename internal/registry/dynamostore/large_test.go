@@ -3,6 +3,7 @@ package dynamostore_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -81,6 +82,25 @@ func TestLargeSets(t *testing.T) {
 	sizes(t, s, "D", []iot.Credential{})
 	must(t, s.PutCredentials(ctx, set("D", "c2", password("a0")), "", at))
 	sizes(t, s, "E", many(100, 150))
+}
+
+// TestHeavySet puts few credentials that are too heavy for one transaction.
+func TestHeavySet(t *testing.T) {
+	s := open(t, options(t))
+	must(t, s.CreateTenant(t.Context(), tenant("T")), s.CreateDevice(t.Context(), device("D"), "c1", -1))
+	heavy := many(0, 30)
+	for i := range heavy {
+		heavy[i].Comment = strings.Repeat("x", 200<<10)
+	}
+	must(t, s.PutCredentials(t.Context(), set("D", "c2", heavy...), "c1", at))
+	got, err := s.Credentials(t.Context(), "T", "D")
+	must(t, err)
+	if len(got.Set) != len(heavy) || len(got.Set[29].Comment) != 200<<10 {
+		t.Fatalf("got %d credentials, want all of them whole", len(got.Set))
+	}
+	heavy[0].Comment = strings.Repeat("x", 400<<10)
+	wantTooLarge(t, s.PutCredentials(t.Context(), set("D", "c3", heavy...), "c2", at))
+	must(t, s.DeleteDevice(t.Context(), "T", "D", "", at))
 }
 
 // TestLargeRace has large and small sets of several devices and processes ask for one auth-id.
