@@ -2,6 +2,8 @@ package forward_test
 
 import (
 	"fmt"
+	"runtime"
+	"sync"
 	"testing"
 
 	goamqp "github.com/Azure/go-amqp"
@@ -150,5 +152,70 @@ func TestPublishOverruns(t *testing.T) {
 	}
 	if got := r.Stats().Overrun; got != 1 {
 		t.Errorf("%d receivers overrun", got)
+	}
+}
+
+// TestPublishWhileReceiversComeAndGo has every message settled once, whatever
+// its receivers do.
+func TestPublishWhileReceiversComeAndGo(t *testing.T) {
+	r, addr := start(t, open{})
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for _, address := range []string{"multicast/x", "balanced"} {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				x := receiver(t, addr, address, &goamqp.ReceiverOptions{Credit: 5})
+				for range 3 {
+					if m, err := x.Receive(t.Context(), nil); err == nil {
+						x.AcceptMessage(t.Context(), m)
+					}
+				}
+				x.Close(t.Context())
+			}
+		})
+	}
+	var told, accepted sync.Map
+	const n = 3000
+	var all sync.WaitGroup
+	for i := range n {
+		all.Add(1)
+		address := []string{"multicast/x", "balanced"}[i%2]
+		for try := 0; ; try++ {
+			if a, ok := r.Address(address); ok && a.Receivers > 0 || try == 1000 {
+				break
+			}
+			runtime.Gosched()
+		}
+		r.Publish(address, data(fmt.Sprint(i)), func(state amqp.Raw) {
+			if _, twice := told.LoadOrStore(i, true); twice {
+				t.Errorf("message %d is settled twice", i)
+			}
+			if state.StateKind() == amqp.DescAccepted {
+				accepted.Store(i%2, true)
+			}
+			all.Done()
+		})
+	}
+	close(stop)
+	for _, address := range []string{"multicast/x", "balanced"} { // let those go who wait for a message
+		for {
+			if a, ok := r.Address(address); !ok || a.Receivers == 0 {
+				break
+			}
+			r.Publish(address, data("end"), func(amqp.Raw) {})
+			runtime.Gosched()
+		}
+	}
+	wg.Wait()
+	all.Wait()
+	for i := range 2 {
+		if _, ok := accepted.Load(i); !ok {
+			t.Error("no message was accepted on one of the addresses")
+		}
 	}
 }

@@ -91,7 +91,7 @@ func (f *Follower) confirm(ctx context.Context) (next time.Time) {
 	if f.feed.now.IsZero() {
 		since, from = began.Add(-reach), fromStart
 	}
-	now, err := f.read(ctx, events.RegistryChanges{Since: since}, from)
+	_, now, err := f.read(ctx, events.RegistryChanges{Since: since}, from)
 	switch {
 	case err == nil && from == fromStart:
 		f.feed.followed = began.Add(-reach)
@@ -165,7 +165,8 @@ func (f *Follower) fillGaps(ctx context.Context) (wait time.Duration) {
 	for tenant, s := range due {
 		after[tenant] = s.from
 	}
-	if _, err := f.read(ctx, events.RegistryChanges{Sequences: after}, fromFeed); err != nil {
+	tops, _, err := f.read(ctx, events.RegistryChanges{Sequences: after}, fromFeed)
+	if err != nil {
 		f.feed.gapPause = min(max(2*f.feed.gapPause, firstBackoff), maxBackoff)
 		f.feed.gapNext = now.Add(f.feed.gapPause)
 		if ctx.Err() == nil {
@@ -177,8 +178,7 @@ func (f *Follower) fillGaps(ctx context.Context) (wait time.Duration) {
 	f.feed.gapPause = 0
 	f.mu.Lock()
 	for tenant, s := range due {
-		// What the feed does not have any more concerns no token that lives.
-		f.positions.bridge(tenant, s.to, now)
+		f.positions.settle(tenant, tops[tenant], s.to, now)
 	}
 	f.mu.Unlock()
 	return 0
@@ -186,9 +186,10 @@ func (f *Follower) fillGaps(ctx context.Context) (wait time.Duration) {
 
 var errTooMany = fmt.Errorf("more than %d tenants", events.MaxPositions)
 
-// read applies all that the feed has after a position. now is the function's
-// time when it began; it is there with errTooMany as well.
-func (f *Follower) read(ctx context.Context, q events.RegistryChanges, from origin) (now time.Time, err error) {
+// read applies all that the feed has after a position, and returns where each
+// tenant then stands. now is the function's time when it began; it is there with
+// errTooMany as well.
+func (f *Follower) read(ctx context.Context, q events.RegistryChanges, from origin) (tops map[iot.TenantID]uint64, now time.Time, err error) {
 	q.Max = events.MaxChanges
 	q.Sequences = maps.Clone(q.Sequences)
 	if q.Sequences == nil {
@@ -197,16 +198,13 @@ func (f *Follower) read(ctx context.Context, q events.RegistryChanges, from orig
 	for {
 		found, err := f.ask(ctx, q)
 		if err != nil {
-			return now, err
+			return nil, now, err
 		}
 		if now.IsZero() {
 			now = found.Now
 		}
 		if err := f.apply(ctx, found.Changes, from); err != nil {
-			return now, err
-		}
-		if !found.More {
-			return now, nil
+			return nil, now, err
 		}
 		moved := false
 		for i := range found.Changes {
@@ -216,10 +214,12 @@ func (f *Follower) read(ctx context.Context, q events.RegistryChanges, from orig
 			}
 		}
 		switch {
+		case !found.More:
+			return q.Sequences, now, nil
 		case !moved:
-			return now, errors.New("the feed says that there is more, and does not go on")
+			return nil, now, errors.New("the feed says that there is more, and does not go on")
 		case len(q.Sequences) > events.MaxPositions:
-			return now, errTooMany
+			return nil, now, errTooMany
 		}
 	}
 }

@@ -162,12 +162,13 @@ func (f *Follower) note(ctx context.Context, c *events.RegistryChanged, from ori
 	for {
 		now := time.Now()
 		f.mu.Lock()
+		gaps := len(f.positions.gaps)
 		fresh := !f.positions.seen(c.TenantID, c.Sequence)
 		room := !fresh || f.tooOld(c, from, now) || f.announce.enqueue(*c)
 		if fresh && room {
 			f.positions.add(c.TenantID, c.Sequence, now)
 		}
-		gap := len(f.positions.gaps) > 0
+		gap := len(f.positions.gaps) > gaps
 		f.mu.Unlock()
 		if room {
 			f.m.took(c.Type, from, fresh)

@@ -57,11 +57,26 @@ func (p *positions) add(tenant iot.TenantID, sequence uint64, now time.Time) {
 	p.cover(tenant, span{sequence, sequence}, now)
 }
 
-// bridge notes that nothing more will come of what is missing up to a number.
-func (p *positions) bridge(tenant iot.TenantID, to uint64, now time.Time) {
-	if e := p.m[tenant]; e != nil {
-		p.cover(tenant, span{e.Value.(*position).spans[0].from, to}, now)
+// settle is told that the feed was read: it has nothing of a tenant beyond top. What
+// is missing up to there will not come any more, and what was seen up to asked,
+// but is not in the feed, did not happen: nobody must be able to hide changes that
+// are to come.
+func (p *positions) settle(tenant iot.TenantID, top, asked uint64, now time.Time) {
+	e := p.m[tenant]
+	if e == nil {
+		return
 	}
+	x := e.Value.(*position)
+	if first := x.spans[0]; top > first.to {
+		x.cover(span{first.from, top})
+	}
+	x.spans = slices.DeleteFunc(x.spans, func(s span) bool { return s.from > top && s.to <= asked })
+	if len(x.spans) == 0 {
+		p.forget(e)
+		return
+	}
+	x.gap = time.Time{} // what is missing behind what was asked for has its own time to come
+	p.regap(x, now)
 }
 
 func (p *positions) cover(tenant iot.TenantID, s span, now time.Time) {
@@ -75,13 +90,18 @@ func (p *positions) cover(tenant iot.TenantID, s span, now time.Time) {
 	}
 	x := e.Value.(*position)
 	x.cover(s)
+	p.regap(x, now)
+}
+
+// regap notes whether a number is missing now.
+func (p *positions) regap(x *position, now time.Time) {
 	switch {
 	case len(x.spans) == 1:
 		x.gap = time.Time{}
-		delete(p.gaps, tenant)
+		delete(p.gaps, x.tenant)
 	case x.gap.IsZero():
 		x.gap = now
-		p.gaps[tenant] = x
+		p.gaps[x.tenant] = x
 	}
 }
 
@@ -106,10 +126,14 @@ func (x *position) cover(s span) {
 // evict forgets the tenants of which nothing was heard for longest.
 func (p *positions) evict() {
 	for len(p.m) > p.max {
-		x := p.order.Remove(p.order.Back()).(*position)
-		delete(p.m, x.tenant)
-		delete(p.gaps, x.tenant)
+		p.forget(p.order.Back())
 	}
+}
+
+func (p *positions) forget(e *list.Element) {
+	x := p.order.Remove(e).(*position)
+	delete(p.m, x.tenant)
+	delete(p.gaps, x.tenant)
 }
 
 // due returns up to limit tenants that have had a gap for so long, each with the

@@ -3,6 +3,7 @@ package notices
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,11 +33,42 @@ func TestPositionsAgainstASet(t *testing.T) {
 				t.Fatalf("round %d: gap %t in %v", round, gap, p.m["T"].Value.(*position).spans)
 			}
 		}
-		p.bridge("T", 60, time.Now())
-		if len(p.gaps) != 0 || !p.seen("T", 60) {
-			t.Fatal("bridged, and there is a gap")
+		p.settle("T", 40, 60, time.Now())
+		if spans := p.m["T"].Value.(*position).spans; len(p.gaps) != 0 || len(spans) != 1 || spans[0].to < 40 {
+			t.Fatalf("settled: %v", spans)
 		}
 	}
+}
+
+func TestPositionsSettle(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		name       string
+		seen       []uint64
+		top, asked uint64
+		want       []span
+	}{
+		{"all found", []uint64{1, 4, 6}, 6, 6, []span{{1, 6}}},
+		{"more was committed", []uint64{1, 4}, 9, 4, []span{{1, 9}}},
+		{"more was told meanwhile", []uint64{1, 4, 9}, 4, 4, []span{{1, 4}, {9, 9}}},
+		{"never happened", []uint64{1, 1 << 62}, 3, 1 << 62, []span{{1, 3}}},
+		{"nothing is there", []uint64{5, 9}, 5, 9, []span{{5, 5}}},
+		{"the first did not happen", []uint64{5, 9}, 0, 9, nil},
+	} {
+		p := newPositions(10)
+		for _, n := range tt.seen {
+			p.add("T", n, now)
+		}
+		p.settle("T", tt.top, tt.asked, now)
+		var got []span
+		if e := p.m["T"]; e != nil {
+			got = e.Value.(*position).spans
+		}
+		if !slices.Equal(got, tt.want) || len(p.gaps) != max(0, len(got)-1) {
+			t.Errorf("%s: %v, want %v, %d gaps", tt.name, got, tt.want, len(p.gaps))
+		}
+	}
+	newPositions(1).settle("X", 1, 1, now)
 }
 
 // TestPositionsAreBounded forgets facts, never the first span nor the last.
