@@ -76,7 +76,7 @@ func (b *batch) run(ctx context.Context, writes []registry.DeviceWrite, results 
 	if err != nil {
 		return err
 	}
-	return b.s.prune(ctx, b.c, latest)
+	return b.s.prune(ctx, b.c, latest, len(b.c.changes))
 }
 
 func (b *batch) apply(ctx context.Context, w *registry.DeviceWrite) error {

@@ -13,11 +13,13 @@ import (
 	"github.com/sluice-iot/sluice/internal/registry"
 )
 
-// pruneEvery is how often a change also removes old changes, and pruneAtOnce
-// how many it removes then.
+// Old changes are removed by those who make new ones: every pruneEvery, or
+// every pruneAfter changes, up to pruneAtOnce. That is more than come in, so
+// that the feed gets shorter whatever the load is.
 const (
 	pruneEvery  = time.Minute
-	pruneAtOnce = 1000
+	pruneAfter  = 1000
+	pruneAtOnce = 2 * pruneAfter
 )
 
 // record adds a change to the feed of its tenant, inside the transaction that
@@ -33,7 +35,7 @@ func (s *Store) record(ctx context.Context, c *conn, ch registry.Change) error {
 	if err := c.feed(ctx, ch); err != nil {
 		return err
 	}
-	return s.prune(ctx, c, ch.At)
+	return s.prune(ctx, c, ch.At, 1)
 }
 
 const feedColumns = `INSERT INTO feed (tenant, sequence, kind, device, change, enabled, invalidate, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
@@ -81,12 +83,13 @@ func appendChange(args []any, ch *registry.Change) []any {
 		ch.Enabled, ch.InvalidateCache, millis(ch.At))
 }
 
-// prune removes old changes once in a while.
-func (s *Store) prune(ctx context.Context, c *conn, at time.Time) error {
-	if at.Sub(s.pruned) < pruneEvery {
+// prune removes old changes once in a while; added is how many there are more.
+func (s *Store) prune(ctx context.Context, c *conn, at time.Time, added int) error {
+	s.unpruned += added
+	if at.Sub(s.pruned) < pruneEvery && s.unpruned < pruneAfter {
 		return nil
 	}
-	s.pruned = at
+	s.pruned, s.unpruned = at, 0
 	_, err := c.exec(ctx, `DELETE FROM feed WHERE position IN (SELECT position FROM feed WHERE at < ? ORDER BY at LIMIT ?)`,
 		millis(at.Add(-registry.FeedRetention)), pruneAtOnce)
 	return err

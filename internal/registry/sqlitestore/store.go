@@ -42,7 +42,8 @@ type Store struct {
 	closing chan struct{}
 	once    sync.Once
 
-	pruned time.Time // when the feed was last shortened; owned by the writer's holder
+	pruned   time.Time // when the feed was last shortened; owned by the writer's holder
+	unpruned int       // changes since then; likewise
 
 	observe func(ctx context.Context, changes []registry.Change)
 }
