@@ -71,12 +71,16 @@ func Open(ctx context.Context, cfg *config.Config, data *config.DataFolder, log 
 	if err != nil {
 		return nil, err
 	}
+	realms, err := openRealms(cfg, log)
+	if err != nil {
+		return nil, err
+	}
 	if d.Poster != nil {
 		store.Observe(notices.New(d.Poster, log).Observe)
 	}
 	if id.functions, err = functions.Identity(functions.Deps{
 		Registry: id.Registry, Passwords: id.Passwords, Signer: id.Signer, Feed: store,
-		Poster: d.Poster, MACKey: macKey, Log: log, Revocation: revocation.New(nil),
+		Poster: d.Poster, MACKey: macKey, Log: log, Revocation: revocation.New(nil), External: realms,
 	}); err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}

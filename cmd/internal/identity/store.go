@@ -40,8 +40,10 @@ func openStore(ctx context.Context, cfg *config.Config, data *config.DataFolder)
 	return open(ctx, cfg, data)
 }
 
-// indexes are the declared paths. The configuration was checked.
-func indexes(cfg *config.Config) (paths [][]string) {
+// indexes are the declared paths, never nil: what is not declared is dropped.
+// The configuration was checked.
+func indexes(cfg *config.Config) [][]string {
+	paths := [][]string{}
 	for _, pointer := range cfg.Registry.Indexes {
 		var path []string
 		for _, name := range strings.Split(pointer[1:], "/") {
