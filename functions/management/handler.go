@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 
 	"github.com/sluice-iot/sluice/functions/management/api"
@@ -111,6 +112,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, res *resource) (
 	op, err := h.admit(r, res)
 	if err != nil {
 		return nil, err
+	}
+	// A part that cannot be read would be passed over, and a filter with it.
+	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+		return nil, iot.Errorf(iot.ErrInvalid, "the query of the URL is malformed")
 	}
 	ctx := r.Context()
 	if op.op.Stream {

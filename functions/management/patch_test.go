@@ -3,6 +3,7 @@ package management_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -48,6 +49,16 @@ func TestPatch(t *testing.T) {
 	}
 	a.want(400, "PATCH", "/v1/tenants/a%20b", `{}`)
 	a.want(400, "PATCH", "/v1/devices/T/a%20b", `{}`)
+}
+
+// TestPatchesAddUp expects patches one by one not to make a resource of any size.
+func TestPatchesAddUp(t *testing.T) {
+	a := start(t, management.Options{MaxBody: 100_000})
+	a.want(201, "POST", "/v1/tenants/T", `{"ext":{"a":"`+strings.Repeat("x", 90_000)+`"}}`)
+	more := `{"ext":{"b":"` + strings.Repeat("x", 60_000) + `"}}`
+	a.want(413, "PATCH", "/v1/tenants/T", more)
+	a.want(204, "PATCH", "/v1/tenants/T", `{"ext":{"a":null}}`)
+	a.want(204, "PATCH", "/v1/tenants/T", more)
 }
 
 // TestPatchesAtOnce expects that none of many patches is lost.

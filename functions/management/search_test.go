@@ -157,6 +157,8 @@ func TestSearchParameters(t *testing.T) {
 	}
 	a.want(400, "GET", "/v1/tenants?"+query(slices.Repeat([]string{filter}, 33)...), "")
 	a.want(200, "GET", "/v1/tenants?"+query(slices.Repeat([]string{filter}, 32)...), "")
+	a.want(400, "GET", "/v1/tenants?filterJson=%zz", "")
+	a.want(400, "GET", "/v1/tenants?pageSize=1;pageOffset=0", "")
 	for _, n := range []int{1, 200} {
 		a.want(200, "GET", "/v1/tenants?pageSize="+strconv.Itoa(n), "")
 	}

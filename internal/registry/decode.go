@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sluice-iot/sluice/internal/iot"
 )
@@ -118,23 +119,47 @@ func checkElements(raw json.RawMessage, t reflect.Type, path string) error {
 	return nil
 }
 
+// field is a member that a Go type has.
+type field struct {
+	name    string
+	of      reflect.Type
+	notNull bool
+}
+
+// fields are those of the types that were asked for; finding them takes longer
+// than checking a small object.
+var fields sync.Map // reflect.Type -> []field
+
+func fieldsOf(t reflect.Type) []field {
+	if known, ok := fields.Load(t); ok {
+		return known.([]field)
+	}
+	var all []field
+	for _, f := range reflect.VisibleFields(t) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			all = append(all, field{name, f.Type, f.Tag.Get("null") == "refuse"})
+		}
+	}
+	fields.Store(t, all)
+	return all
+}
+
 func checkStruct(raw json.RawMessage, t reflect.Type, path string) error {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(raw, &members) != nil {
 		return nil
 	}
-	for _, f := range reflect.VisibleFields(t) {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		value, ok := members[name]
-		if !ok || name == "" {
+	for _, f := range fieldsOf(t) {
+		value, ok := members[f.name]
+		if !ok {
 			continue
 		}
-		delete(members, name)
-		at := path + "." + name
-		if string(value) == "null" && f.Tag.Get("null") == "refuse" {
+		delete(members, f.name)
+		at := path + "." + f.name
+		if string(value) == "null" && f.notNull {
 			return fmt.Errorf("%s: must not be null", at)
 		}
-		if err := checkMembers(value, f.Type, at); err != nil {
+		if err := checkMembers(value, f.of, at); err != nil {
 			return err
 		}
 	}
