@@ -11,8 +11,10 @@
 //
 //	SLUICE_SERVE          what --functions defaults to
 //	SLUICE_KEK            key-encryption key, so that nothing is kept in a data folder
+//	SLUICE_VERIFIED_KEY   key of the MACs of verified passwords, for the same reason
 //	SLUICE_LAMBDA_ACCEPT  what Lambda may deliver, and by which alias of the function:
 //	                      "direct,http" unless set, such as "direct:live,http:url,sqs,schedule:cron"
+//	SLUICE_LAMBDA_DIRECT  the kinds of components that IAM lets invoke directly: "adapter,router" unless set
 //	SLUICE_LAMBDA_ROLES   whose IAM roles may call by a function URL, such as
 //	                      "adapter=arn:aws:iam::123456789012:role/sluice-adapter"
 //

@@ -183,6 +183,7 @@ func TestMistakes(t *testing.T) {
 		{"port", plus(env, "PORT=http"), []string{"--functions", "tenant"}, 1, "PORT"},
 		{"key", plus(env, "SLUICE_KEK=x"), []string{"--functions", "tenant"}, 1, "SLUICE_KEK"},
 		{"accept", plus(env, "AWS_LAMBDA_RUNTIME_API=127.0.0.1:1", "SLUICE_LAMBDA_ACCEPT=mail"), []string{"--functions", "tenant"}, 1, "SLUICE_LAMBDA_ACCEPT"},
+		{"direct", plus(env, "AWS_LAMBDA_RUNTIME_API=127.0.0.1:1", "SLUICE_LAMBDA_DIRECT=mail"), []string{"--functions", "tenant"}, 1, "SLUICE_LAMBDA_DIRECT"},
 		{"roles", plus(env, "AWS_LAMBDA_RUNTIME_API=127.0.0.1:1", "SLUICE_LAMBDA_ROLES=mail"), []string{"--functions", "tenant"}, 1, "SLUICE_LAMBDA_ROLES"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -17,6 +17,8 @@ const (
 	acceptVariable = "SLUICE_LAMBDA_ACCEPT"
 	// rolesVariable is a list for [lambda.ParseRoles].
 	rolesVariable = "SLUICE_LAMBDA_ROLES"
+	// directVariable is a list for [lambda.ParseKinds]: whom IAM lets invoke directly.
+	directVariable = "SLUICE_LAMBDA_DIRECT"
 )
 
 // serveLambda answers invocations; the process ends when the platform ends it.
@@ -43,6 +45,12 @@ func (p *program) lambdaHandler() (*lambda.Handler, error) {
 			return nil, fmt.Errorf("environment variable %s: %w", rolesVariable, err)
 		}
 	}
+	var direct []host.Kind
+	if text := os.Getenv(directVariable); text != "" {
+		if direct, err = lambda.ParseKinds(text); err != nil {
+			return nil, fmt.Errorf("environment variable %s: %w", directVariable, err)
+		}
+	}
 	api, err := p.management(true)
 	if err != nil {
 		return nil, err
@@ -53,7 +61,7 @@ func (p *program) lambdaHandler() (*lambda.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf := lambda.Config{Endpoint: endpoint, Log: p.log, Accept: accept}
+	conf := lambda.Config{Endpoint: endpoint, Log: p.log, Accept: accept, Direct: direct}
 	// What a queue brings is not brought to a queue again: the routers take it, or
 	// this queue keeps it.
 	routers := *p.cfg

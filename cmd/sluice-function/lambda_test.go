@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/events/invoke/lambda"
@@ -94,4 +95,18 @@ func TestOnLambda(t *testing.T) {
 	if strings.Contains(p.log(), "hunter2") || strings.Contains(p.log(), password) {
 		t.Error("a secret is logged")
 	}
+}
+
+// sqs is a batch of one message.
+func sqs(t *testing.T, e event.Event) []byte {
+	t.Helper()
+	body, err := e.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := json.Marshal(map[string]any{"Records": []any{map[string]any{"messageId": "1", "eventSource": "aws:sqs", "body": string(body)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return payload
 }

@@ -42,6 +42,18 @@ func ParseRoles(text string) (Roles, error) {
 	return roles, nil
 }
 
+// ParseKinds reads a list of kinds of components such as "adapter,router".
+func ParseKinds(text string) (kinds []host.Kind, err error) {
+	for name := range strings.SplitSeq(text, ",") {
+		kind := host.Kind(strings.TrimSpace(name))
+		if !slices.Contains(host.Kinds, kind) {
+			return nil, fmt.Errorf("%q is no kind of component; expected some of %v", kind, host.Kinds)
+		}
+		kinds = append(kinds, kind)
+	}
+	return kinds, nil
+}
+
 // Caller identifies HTTP callers by the role that they assumed.
 func (roles Roles) Caller() host.CallerFunc {
 	byName := map[string]host.Kind{}

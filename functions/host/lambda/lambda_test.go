@@ -453,6 +453,12 @@ func TestAccept(t *testing.T) {
 			t.Errorf("%q is accepted", text)
 		}
 	}
+	if kinds, err := lambda.ParseKinds("adapter, router"); err != nil || len(kinds) != 2 || kinds[1] != host.Router {
+		t.Errorf("got %v, %v", kinds, err)
+	}
+	if _, err := lambda.ParseKinds("operator"); err == nil {
+		t.Error("an operator is no component")
+	}
 	if _, err := lambda.New(lambda.Config{}); err == nil {
 		t.Error("no endpoint")
 	}
