@@ -28,6 +28,7 @@ type Deps struct {
 	Poster     events.Poster        // told of devices that are registered by themselves; nil = nobody listens
 	MACKey     []byte               // at least [registry.MACKeySize] bytes, from outside the store; nil = no MACs of verified passwords
 	Revocation admission.Revocation // nil = trust anchors that ask for OCSP let nobody in
+	External   admission.External   // nil = tenants with an identity provider let nobody in by password
 
 	Log *slog.Logger     // nil = discard
 	Now func() time.Time // default time.Now
@@ -59,7 +60,7 @@ func Identity(d Deps) ([]events.Function, error) {
 			Registry: d.Registry, Signer: d.Signer, Poster: d.Poster, Log: d.Log, Now: d.Now}).Handle),
 		events.NewFunction(admission.New(admission.Config{
 			Registry: d.Registry, Passwords: d.Passwords, Signer: d.Signer, Poster: d.Poster,
-			MACs: macs, Revocation: d.Revocation, Log: d.Log, Now: d.Now}).Handle),
+			MACs: macs, Revocation: d.Revocation, External: d.External, Log: d.Log, Now: d.Now}).Handle),
 		events.NewFunction(sign.Sign),
 		events.NewFunction(sign.Keys),
 		events.NewFunction(sign.Rotate),

@@ -25,7 +25,8 @@ type Registry interface {
 	KeepVerified(context.Context, *registry.Snapshot, registry.Verified) error
 }
 
-// Config is what admissions stand on. Poster, MACs and Revocation may be nil.
+// Config is what admissions stand on. Poster, MACs, Revocation
+// and External may be nil.
 type Config struct {
 	Registry   Registry
 	Passwords  *registry.Passwords // bounds how many slow hashes run at a time
@@ -33,6 +34,7 @@ type Config struct {
 	Poster     events.Poster  // told of devices that are registered by themselves
 	MACs       *registry.MACs // recognises passwords verified before; nil = each pays its slow hash
 	Revocation Revocation     // nil = certificates of anchors that ask for OCSP are refused
+	External   External       // nil = tenants with an identity provider have no passwords checked
 	Log        *slog.Logger
 	Now        func() time.Time
 }
@@ -61,7 +63,7 @@ var (
 //	iot.ErrForbidden        tenant or adapter disabled (looked at before the secret), a gateway that may not act, or a limit of the tenant
 //	iot.ErrNotFound         device disabled or not registered; without credential also an unknown tenant
 //	iot.ErrExists           the device to be registered by its certificate has the id of another one
-//	iot.ErrUnavailable      besides a store that is down: a device was registered and the notice of it not taken
+//	iot.ErrUnavailable      besides a store that is down: a device was registered and the notice of it not taken, or the tenant's identity provider cannot be asked
 func (f *Function) Handle(ctx context.Context, req events.Admit) (*events.Admitted, error) {
 	v, err := newVisit(&req)
 	if err != nil {

@@ -23,6 +23,13 @@ var decoy = iot.Credential{
 // again as in round.
 func (f *Function) verify(ctx context.Context, v *visit) (again bool, err error) {
 	proof, c := v.req.Credential, v.s.Credential
+	if proof.Type == iot.HashedPassword {
+		if provider, named := v.s.Tenant.Tenant.IdentityProvider(); named {
+			return f.external(ctx, v, provider)
+		} else if v.proven != nil {
+			return false, errMoved
+		}
+	}
 	if c != nil && (!c.IsEnabled() || !registry.MatchesContext(c, v.req.Context)) {
 		c = nil
 	}

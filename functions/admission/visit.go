@@ -22,6 +22,7 @@ type visit struct {
 	out *events.Admitted
 	end time.Time // when what proved the device ends; zero = it does not
 
+	proven       *proven   // by an identity provider; nil = not asked
 	good         time.Time // until when the issuer's word holds that cert is not revoked
 	triedCert    error     // what came of registering the device by cert
 	created      bool      // by this visit

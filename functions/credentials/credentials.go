@@ -39,7 +39,10 @@ func New(c Config) *Function {
 	return &Function{Config: c, provisioner: provisioning.New(c.Registry, c.Poster, c.Log)}
 }
 
-var errNone = iot.Errorf(iot.ErrNotFound, "no matching credentials on record")
+var (
+	errNone      = iot.Errorf(iot.ErrNotFound, "no matching credentials on record")
+	errElsewhere = iot.Errorf(iot.ErrNotFound, "the passwords of this tenant's devices are known to its identity provider only")
+)
 
 // Handle returns the whole credentials, disabled and expired secrets included.
 // Where there are none and the request has a client certificate, the device is
@@ -47,10 +50,10 @@ var errNone = iot.Errorf(iot.ErrNotFound, "no matching credentials on record")
 //
 // iot.ErrInvalid for a request that breaks the form, or an id that no device
 // may have; iot.ErrNotFound for an unknown tenant, no match, disabled
-// credentials and another client context; iot.ErrForbidden at a limit of the
-// tenant; iot.ErrExists when the new device has the id of another one;
-// iot.ErrUnavailable also when the device was registered and nobody took the
-// notice of it.
+// credentials, another client context, and passwords that the tenant's identity
+// provider knows; iot.ErrForbidden at a limit of the tenant; iot.ErrExists when
+// the new device has the id of another one; iot.ErrUnavailable also when the
+// device was registered and nobody took the notice of it.
 func (f *Function) Handle(ctx context.Context, req events.CredentialsGet) (*events.CredentialsGot, error) {
 	cert, err := check(&req)
 	if err != nil {
@@ -60,6 +63,9 @@ func (f *Function) Handle(ctx context.Context, req events.CredentialsGet) (*even
 	s, err := f.read(ctx, q, cert)
 	if err != nil {
 		return nil, err
+	}
+	if _, named := s.Tenant.Tenant.IdentityProvider(); named && req.Type == iot.HashedPassword {
+		return nil, errElsewhere
 	}
 	created := false
 	if s.Credential == nil && cert != nil {

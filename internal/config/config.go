@@ -26,6 +26,8 @@ type Config struct {
 	Admission  Admission  `yaml:"admission"`
 	Auth       Auth       `yaml:"auth"`
 	Identities string     `yaml:"identities"` // Load makes it absolute
+	// IdentityProviders check devices' passwords for tenants that name one of them.
+	IdentityProviders []IdentityProvider `yaml:"identity-providers"`
 	// Addresses say how the router distributes; the first that matches wins, and
 	// behind them stand [HonoAddresses].
 	Addresses []Address `yaml:"addresses"`

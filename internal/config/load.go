@@ -219,6 +219,12 @@ func (l *Loaded) resolvePaths(file string, env map[string]string, search bool) e
 			relativeTo(base, p)
 		}
 	}
+	if fromFile("identity-providers") {
+		for i := range l.IdentityProviders {
+			relativeTo(base, &l.IdentityProviders[i].ClientSecretFile)
+			relativeTo(base, &l.IdentityProviders[i].CA)
+		}
+	}
 	if fromFile("listeners") {
 		for i := range l.Listeners {
 			if t := l.Listeners[i].TLS; t != nil {

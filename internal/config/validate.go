@@ -20,7 +20,7 @@ var Mechanisms = []string{"PLAIN", "EXTERNAL", "SCRAM-SHA-256", "OAUTHBEARER", "
 const maxBcryptCost = 20
 
 func (l *Loaded) validate() error {
-	checks := []func() error{l.checkListeners, l.checkOwnTLS, l.checkWhole, l.checkURLs, l.checkAddresses, l.checkRegistry, l.checkLimits, l.checkManagement, l.checkAnonymous}
+	checks := []func() error{l.checkListeners, l.checkOwnTLS, l.checkWhole, l.checkURLs, l.checkAddresses, l.checkRegistry, l.checkProviders, l.checkLimits, l.checkManagement, l.checkAnonymous}
 	for _, check := range checks {
 		if err := check(); err != nil {
 			return err

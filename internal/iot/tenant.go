@@ -47,6 +47,21 @@ func (t *Tenant) InvalidatesCaches() bool {
 	return yes
 }
 
+// IdentityProvider returns the ext member identity-provider: the name of the
+// identity provider that knows the passwords of the tenant's devices. named
+// reports that there is such a member, also where it is no text; without it the
+// registry knows them.
+func (t *Tenant) IdentityProvider() (name string, named bool) {
+	var ext struct {
+		Provider any `json:"identity-provider"`
+	}
+	if len(t.Ext) == 0 || json.Unmarshal(t.Ext, &ext) != nil {
+		return "", false
+	}
+	name, _ = ext.Provider.(string)
+	return name, ext.Provider != nil
+}
+
 // Adapter configures one adapter type for a tenant (section 3.2).
 type Adapter struct {
 	Type                         string          `json:"type"` // such as hono-http; required

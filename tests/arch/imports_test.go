@@ -48,6 +48,7 @@ var mayImport = []importRow{
 		"internal/config", "internal/listen", "internal/observe", "events"}, "adapters meet the router on the wire and functions by the Invoker"},
 	{"functions/host/...", []string{"functions/...", "events", "events/http", "internal/iot", "internal/status", "internal/auth", "internal/config",
 		"internal/listen", "internal/observe"}, "a host turns what its platform delivers into calls of the functions"},
+	{"functions/realm", []string{"internal/iot", "internal/auth/oidc"}, "passwords that others check, and what their tokens say"},
 	{"functions/...", []string{"functions/...", "internal/attempts", "internal/iot", "internal/status", "internal/registry", "internal/assertion",
 		"internal/auth", "internal/config", "internal/listen", "internal/observe", "events"}, "functions see the registry's port, never a backend"},
 	{"events/invoke/...", []string{"events", "events/http", "events/invoke", "internal/iot", "internal/status"}, "an invoker knows its transport and nothing else"},

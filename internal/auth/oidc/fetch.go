@@ -2,6 +2,8 @@ package oidc
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,9 +33,8 @@ func newFetcher(c Config) *fetcher {
 	for _, text := range []string{c.Issuer, c.JWKSURL} {
 		f.plain = f.plain || strings.HasPrefix(text, "http://")
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport := newTransport(c.Roots)
 	transport.DisableKeepAlives = true // a question every few minutes
-	transport.MaxResponseHeaderBytes = 64 * 1024
 	f.client = &http.Client{Transport: transport, CheckRedirect: func(r *http.Request, via []*http.Request) error {
 		if len(via) > maxRedirects {
 			return fmt.Errorf("more than %d redirects", maxRedirects)
@@ -43,33 +44,56 @@ func newFetcher(c Config) *fetcher {
 	return f
 }
 
+// newTransport verifies servers by roots; nil = those of the system.
+func newTransport(roots *x509.CertPool) *http.Transport {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxResponseHeaderBytes = 64 * 1024
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	return transport
+}
+
 // keys reads the issuer's keys, by way of its discovery document unless it is known
-// where they are (OpenID Connect Discovery 1.0, section 4).
-func (f *fetcher) keys(ctx context.Context) ([]key, error) {
+// where they are (OpenID Connect Discovery 1.0, section 4), and where it gives
+// tokens; "" where that is not said or was not looked for.
+func (f *fetcher) keys(ctx context.Context) (list []key, tokenEndpoint string, err error) {
 	where := f.jwks
 	if where == "" {
-		var d struct {
-			Issuer  string `json:"issuer"`
-			JWKSURI string `json:"jwks_uri"`
+		if where, tokenEndpoint, err = f.discover(ctx); err != nil {
+			return nil, "", err
 		}
-		if err := f.get(ctx, Discovery(f.issuer), &d); err != nil {
-			return nil, err
-		}
-		if d.Issuer != f.issuer {
-			return nil, fmt.Errorf("%s names the issuer %.100q; expected %q", Discovery(f.issuer), d.Issuer, f.issuer)
-		}
-		if err := checkURL(d.JWKSURI, f.plain); err != nil {
-			return nil, fmt.Errorf("jwks_uri of %s: %w", Discovery(f.issuer), err)
-		}
-		where = d.JWKSURI
 	}
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := f.get(ctx, where, &set); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return parseKeys(set.Keys), nil
+	return parseKeys(set.Keys), tokenEndpoint, nil
+}
+
+// discover reads the discovery document.
+func (f *fetcher) discover(ctx context.Context) (jwks, tokenEndpoint string, err error) {
+	var d struct {
+		Issuer        string `json:"issuer"`
+		JWKSURI       string `json:"jwks_uri"`
+		TokenEndpoint string `json:"token_endpoint"`
+	}
+	from := Discovery(f.issuer)
+	if err := f.get(ctx, from, &d); err != nil {
+		return "", "", err
+	}
+	if d.Issuer != f.issuer {
+		return "", "", fmt.Errorf("%s names the issuer %.100q; expected %q", from, d.Issuer, f.issuer)
+	}
+	if err := checkURL(d.JWKSURI, f.plain); err != nil {
+		return "", "", fmt.Errorf("jwks_uri of %s: %w", from, err)
+	}
+	if d.TokenEndpoint != "" {
+		if err := checkURL(d.TokenEndpoint, f.plain); err != nil {
+			return "", "", fmt.Errorf("token_endpoint of %s: %w", from, err)
+		}
+	}
+	return d.JWKSURI, d.TokenEndpoint, nil
 }
 
 // Discovery is the URL of an issuer's discovery document.

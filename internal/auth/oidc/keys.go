@@ -34,8 +34,9 @@ type keys struct {
 
 // keySet is what one question brought; never changed.
 type keySet struct {
-	list []key
-	from time.Time
+	list          []key
+	tokenEndpoint string
+	from          time.Time
 }
 
 func newKeys(f *fetcher) *keys { return &keys{fetch: f, turn: make(chan struct{}, 1)} }
@@ -82,6 +83,23 @@ func (k *keys) find(ctx context.Context, kid, alg string) (crypto.PublicKey, err
 	return nil, errUnknownKey
 }
 
+// tokenEndpoint is where the issuer gives tokens. It wraps iot.ErrUnavailable when
+// that cannot be found out now.
+func (k *keys) tokenEndpoint(ctx context.Context) (string, error) {
+	start := time.Now()
+	set := k.current.Load()
+	if set.age(start) >= usableFor {
+		if err := k.wait(ctx, start); err != nil {
+			return "", err
+		}
+		set = k.current.Load()
+	}
+	if set.tokenEndpoint == "" {
+		return "", iot.Errorf(iot.ErrUnavailable, "the issuer's discovery document names no token_endpoint")
+	}
+	return set.tokenEndpoint, nil
+}
+
 // wait asks for keys, or lets another do it, and returns nil when there is an
 // answer of after start.
 func (k *keys) wait(ctx context.Context, start time.Time) error {
@@ -109,7 +127,7 @@ func (k *keys) ask(ctx context.Context) bool {
 	k.asked = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	list, err := k.fetch.keys(ctx)
+	list, endpoint, err := k.fetch.keys(ctx)
 	if err == nil && len(list) == 0 {
 		err = errors.New("none that can be used is published")
 	}
@@ -118,7 +136,7 @@ func (k *keys) ask(ctx context.Context) bool {
 		return false
 	}
 	k.lastErr.Store(nil)
-	k.current.Store(&keySet{list: list, from: time.Now()})
+	k.current.Store(&keySet{list: list, tokenEndpoint: endpoint, from: time.Now()})
 	return true
 }
 

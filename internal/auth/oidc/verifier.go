@@ -3,6 +3,7 @@ package oidc
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,12 +37,17 @@ type Config struct {
 	Issuer   string // claim iss, and where the discovery document is
 	Audience string // must be in claim aud
 	JWKSURL  string // where the keys are; "" = as the discovery document says
+	// Party must be claim azp, where there is one, and there must be one where aud
+	// names several (OpenID Connect Core 1.0, section 3.1.3.7); "" = not looked at.
+	Party string
+	Roots *x509.CertPool // who may certify the issuer's server; nil = those of the system
 }
 
 // Verifier verifies tokens of one issuer. Safe for concurrent use.
 type Verifier struct {
 	keys   *keys
 	parser *jwt.Parser
+	party  string
 }
 
 // New checks the configuration. It asks the issuer for nothing yet.
@@ -58,7 +64,7 @@ func New(c Config) (*Verifier, error) {
 		}
 	}
 	return &Verifier{
-		keys: newKeys(newFetcher(c)),
+		keys: newKeys(newFetcher(c)), party: c.Party,
 		parser: jwt.NewParser(jwt.WithValidMethods(algorithms), jwt.WithIssuer(c.Issuer), jwt.WithAudience(c.Audience),
 			jwt.WithLeeway(Leeway), jwt.WithExpirationRequired(), jwt.WithStrictDecoding()),
 	}, nil
@@ -105,11 +111,23 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
 	if !printable(c.Subject) {
 		return nil, iot.Errorf(iot.ErrUnauthenticated, "token: sub is missing, longer than %d bytes or not printable", maxSubject)
 	}
+	if !v.isParty(&c) {
+		return nil, iot.Errorf(iot.ErrUnauthenticated, "token: azp is not the party that it was made for")
+	}
 	t := &Token{Subject: c.Subject, Expires: c.ExpiresAt.Time, Claims: c.all}
 	if !time.Now().Before(t.Expires) {
 		t.Expires = t.Expires.Add(Leeway)
 	}
 	return t, nil
+}
+
+func (v *Verifier) isParty(c *claims) bool {
+	raw, given := c.all["azp"]
+	if v.party == "" || !given {
+		return v.party == "" || len(c.Audience) == 1
+	}
+	var azp string
+	return json.Unmarshal(raw, &azp) == nil && azp == v.party
 }
 
 func (v *Verifier) key(ctx context.Context, t *jwt.Token) (crypto.PublicKey, error) {
