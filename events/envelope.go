@@ -204,7 +204,7 @@ func setJSON(e *event.Event, v any) error {
 
 // setText sets subject or an extension to an identifier of the caller.
 func setText(e *event.Event, name, value string) error {
-	if !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl) {
+	if !isText(value) {
 		return iot.Errorf(iot.ErrInvalid, "%s holds control characters or invalid UTF-8", name)
 	}
 	if name == "subject" {
@@ -213,6 +213,11 @@ func setText(e *event.Event, name, value string) error {
 		e.SetExtension(name, value)
 	}
 	return nil
+}
+
+// isText reports whether value can be that of an attribute.
+func isText(value string) bool {
+	return utf8.ValidString(value) && !strings.ContainsFunc(value, unicode.IsControl)
 }
 
 func extension(e *event.Event, name string) (string, error) {

@@ -2,6 +2,7 @@ package events
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/url"
@@ -31,43 +32,58 @@ func FactSource(installation string, tenant iot.TenantID) string {
 // fact always gives the same one. iot.ErrInvalid for a fact that is not complete
 // or whose identifiers cannot be attributes.
 func EncodeFact(f Fact, installation string) (event.Event, error) {
-	var device, gateway iot.DeviceID
-	switch f := f.(type) {
-	case RegistryChanged:
-		if err := f.check(); err != nil {
-			return event.Event{}, iot.Errorf(iot.ErrInvalid, "%s: %s", f.Type, err)
-		}
-		device = f.DeviceID
-	case DeviceProvisioned:
-		if err := f.check(); err != nil {
-			return event.Event{}, iot.Errorf(iot.ErrInvalid, "%s: %s", f.FactType(), err)
-		}
-		device, gateway = f.DeviceID, f.GatewayID
-	default:
-		return event.Event{}, fmt.Errorf("events: %T is no fact that can be encoded", f)
+	a, err := attributesOf(f)
+	if err != nil {
+		return event.Event{}, err
 	}
-	if f.Time().IsZero() {
-		return event.Event{}, iot.Errorf(iot.ErrInvalid, "%s: its time is missing", f.FactType())
-	}
-	tenant := string(f.Tenant())
 	e := newEvent(f.FactType(), FactSource(installation, f.Tenant()), factID(f), f.Time())
-	attributes := [][2]string{{AttrTenantID, tenant}}
-	if device != "" {
-		attributes = append(attributes, [][2]string{{"subject", string(device)}, {AttrDeviceID, string(device)},
-			{AttrPartitionKey, tenant + "/" + string(device)}}...)
+	if a.device != "" {
+		e.SetSubject(a.device)
 	}
-	if gateway != "" {
-		attributes = append(attributes, [2]string{AttrGatewayID, string(gateway)})
-	}
-	if c, ok := f.(RegistryChanged); ok {
-		attributes = append(attributes, [2]string{AttrSequence, Sequence(c.Sequence)})
-	}
-	for _, a := range attributes {
-		if err := setText(&e, a[0], a[1]); err != nil {
-			return event.Event{}, err
+	for _, x := range a.list() {
+		if x[1] != "" {
+			e.SetExtension(x[0], x[1])
 		}
 	}
 	return e, setJSON(&e, f)
+}
+
+// factAttributes are what the attributes of a fact say; "" = absent.
+type factAttributes struct{ tenant, device, gateway, sequence string }
+
+func (a *factAttributes) list() [5][2]string {
+	var key string
+	if a.device != "" {
+		key = a.tenant + "/" + a.device
+	}
+	return [...][2]string{{AttrTenantID, a.tenant}, {AttrDeviceID, a.device}, {AttrGatewayID, a.gateway},
+		{AttrPartitionKey, key}, {AttrSequence, a.sequence}}
+}
+
+// attributesOf checks a fact; iot.ErrInvalid as in [EncodeFact].
+func attributesOf(f Fact) (a factAttributes, err error) {
+	switch f := f.(type) {
+	case RegistryChanged:
+		err = f.check()
+		a = factAttributes{string(f.TenantID), string(f.DeviceID), "", Sequence(f.Sequence)}
+	case DeviceProvisioned:
+		err = f.check()
+		a = factAttributes{string(f.TenantID), string(f.DeviceID), string(f.GatewayID), ""}
+	default:
+		return a, fmt.Errorf("events: %T is no fact that can be encoded", f)
+	}
+	if err == nil && f.Time().IsZero() {
+		err = errors.New("its time is missing")
+	}
+	for _, text := range []string{a.tenant, a.device, a.gateway} {
+		if err == nil && !isText(text) {
+			err = errors.New("an identifier holds control characters or invalid UTF-8")
+		}
+	}
+	if err != nil {
+		err = iot.Errorf(iot.ErrInvalid, "%s: %s", f.FactType(), err)
+	}
+	return a, err
 }
 
 func factID(f Fact) string { return DerivedID(append([]string{f.FactType()}, f.key()...)...) }
@@ -223,26 +239,29 @@ func decodeProvisioned(e *event.Event) (Fact, error) {
 
 // sameAttributes holds the attributes of e against those that f has.
 func sameAttributes(e *event.Event, f Fact) error {
-	want, err := EncodeFact(f, "any")
+	want, err := attributesOf(f)
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{AttrTenantID, AttrDeviceID, AttrGatewayID, AttrPartitionKey} {
-		got, err := extension(e, name)
-		if err != nil {
-			return fmt.Errorf("attribute %s is no string", name)
+	extensions := e.Extensions()
+	for _, x := range want.list() {
+		v, there := extensions[x[0]]
+		got, isString := v.(string)
+		if there && !isString {
+			return fmt.Errorf("attribute %s is no string", x[0])
 		}
-		if w, _ := extension(&want, name); got != w {
-			return fmt.Errorf("attribute %s is %.80q, but the data say %.80q", name, got, w)
+		if got != x[1] {
+			return fmt.Errorf("attribute %s is %.80q, but the data say %.80q", x[0], got, x[1])
 		}
 	}
+	path := strings.TrimPrefix(FactSource("", f.Tenant()), "//")
 	switch {
-	case e.Subject() != want.Subject():
-		return fmt.Errorf("subject is %.80q, but the data say %.80q", e.Subject(), want.Subject())
-	case e.ID() != want.ID():
-		return fmt.Errorf("id is %.80q, want %s, which follows from type and key", e.ID(), want.ID())
-	case !strings.HasPrefix(e.Source(), "//") || !strings.HasSuffix(e.Source(), strings.TrimPrefix(want.Source(), "//any")):
-		return fmt.Errorf("source is %.200q, want //INSTALLATION%s", e.Source(), strings.TrimPrefix(want.Source(), "//any"))
+	case e.Subject() != want.device:
+		return fmt.Errorf("subject is %.80q, but the data say %.80q", e.Subject(), want.device)
+	case e.ID() != factID(f):
+		return fmt.Errorf("id is %.80q, want %s, which follows from type and key", e.ID(), factID(f))
+	case !strings.HasPrefix(e.Source(), "//") || !strings.HasSuffix(e.Source(), path):
+		return fmt.Errorf("source is %.200q, want //INSTALLATION%s", e.Source(), path)
 	}
 	return nil
 }
