@@ -151,6 +151,26 @@ func TestIndexAgreesWithSelection(t *testing.T) {
 	}
 }
 
+func TestIndexIsChosenByWhatItFinds(t *testing.T) {
+	indexed := [][]string{path("/enabled"), path("/ext/v"), path("/status/created")}
+	for _, tt := range []struct {
+		filters []registry.Filter
+		want    int // -1 = none helps
+	}{
+		{[]registry.Filter{{Path: path("/enabled"), Value: true}, {Path: path("/ext/v"), Value: "ab*"}}, 1},
+		{[]registry.Filter{{Path: path("/ext/v"), Value: "a"}, {Path: path("/enabled"), Value: true}}, 0},
+		{[]registry.Filter{{Path: path("/ext/v"), Value: "ab*"}, {Path: path("/ext/v"), Value: "a"}}, 1},
+		{[]registry.Filter{{Path: path("/ext/v"), Value: "a"}, {Path: path("/id"), Value: "d"}}, 1},
+		{[]registry.Filter{{Path: path("/ext/v"), Value: "*a"}, {Path: path("/ext/w"), Value: "a"}}, -1},
+		{[]registry.Filter{{Path: path("/status/created"), Value: "2026*"}}, -1},
+	} {
+		use, ok := (&registry.Search{Filters: tt.filters}).UseIndex(indexed)
+		if ok != (tt.want >= 0) || ok && use.Filter != tt.want {
+			t.Errorf("%v: got %+v, %v, want filter %d", tt.filters, use, ok, tt.want)
+		}
+	}
+}
+
 func BenchmarkOffer(b *testing.B) {
 	sel := registry.NewSelection(registry.Search{Limit: 30, MaxScan: 1 << 60, Filters: []registry.Filter{{Path: path("/ext/model"), Value: "m7"}}})
 	doc := []byte(`{"enabled":true,"ext":{"serial":"0123456789","model":"m8"},"defaults":{"content-type":"application/json"},"via":["gateway-1"]}`)

@@ -79,7 +79,11 @@ func (s *Search) UseIndex(indexed [][]string) (best IndexUse, ok bool) {
 	return best, ok
 }
 
+// better is a guess at which finds less. A boolean finds half of all.
 func (u *IndexUse) better(than *IndexUse) bool {
+	if a, b := u.isBool(), than.isBool(); a != b {
+		return b
+	}
 	if u.Exact != than.Exact {
 		return u.Exact
 	}
@@ -89,12 +93,14 @@ func (u *IndexUse) better(than *IndexUse) bool {
 	return len(u.Text) > len(than.Text)
 }
 
+func (u *IndexUse) isBool() bool { return !u.ID && strings.HasPrefix(u.Text, "b") }
+
 func (s *Search) use(i int, indexed [][]string) (u IndexUse, ok bool) {
 	f := &s.Filters[i]
 	u = IndexUse{Filter: i, ID: isPath(f.Path, "id"), Exact: true, Only: true}
 	if !u.ID {
 		u.Path = slices.IndexFunc(indexed, func(p []string) bool { return slices.Equal(p, f.Path) })
-		if u.Path < 0 {
+		if u.Path < 0 || f.Path[0] == "status" { // which is not in the documents
 			return u, false
 		}
 	}
