@@ -100,6 +100,17 @@ func fileSize(b *testing.B, path string) (bytes int64) {
 // BenchmarkLoad fills an empty registry by 1,000 devices per call. Every
 // operation is one whole load; the last tenth has a rate of its own, since
 // that is where the trees are large.
+//
+// With SLUICE_BENCH_DEVICES=1000000 -benchtime 1x, Go 1.26, two cores of a Xeon
+// that five other processes kept busy (load 10): 113,000 devices/s in the order
+// of ids, 261 bytes of file per device, its change in the feed included; 10,900/s
+// and 301 bytes with random ids. What decides is not the statements but the
+// pages: with ids in order a batch fills a few, with random ones it changes a
+// page for each device, which are written twice. So fewer trees count more than
+// fewer statements: credentials and an index make three more random trees, and
+// 100,000 random devices with them load at 8,000 to 10,000/s. One statement
+// for fifty rows of the feed, and a cache that holds the pages of a batch,
+// each halved the time of a load in order.
 func BenchmarkLoad(b *testing.B) {
 	devices := benchDevices(b)
 	for _, c := range []struct {
@@ -149,6 +160,13 @@ func percentiles(b *testing.B, took []time.Duration) {
 // BenchmarkLarge measures reads of a registry with credentials, random ids
 // and an index. Each Read is of another device, so that what it needs is in no
 // cache of SQLite's; the file system's cache holds the file if it is large enough.
+//
+// With SLUICE_BENCH_DEVICES=1000000 -benchtime 2000x on the same busy machine
+// (844 bytes per device with credentials and two indexes): read p50 54 µs, p99
+// 435 µs; page by serial p99 0.2 ms, by model (1,000 match) 1.0 ms, by prefix
+// 2.5 ms, without filter 2.9 ms. A page by model that is sorted by something
+// else than the id reads all 1,000 documents: p50 12 ms, and 124 ms at p99 with ten
+// processes for two cores.
 func BenchmarkLarge(b *testing.B) {
 	devices := benchDevices(b)
 	path := filepath.Join(b.TempDir(), "registry.db")
