@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -47,83 +45,6 @@ func (m *mutation) encode() (err error) {
 		if m.docs[i], err = json.Marshal(&m.credentials.Set[i]); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// draft is a change in the making: what was read of a tenant, as it will be
-// after the writes planned so far.
-type draft struct {
-	s        *Store
-	t        iot.TenantID
-	st       state
-	max      int64 // devices; negative = no limit
-	devices  map[iot.DeviceID]*device
-	loaded   map[iot.DeviceID]bool // devices that were asked for; absent ones too
-	auths    map[key]item          // of auth-ids
-	authKeys []key                 // of auths, each once, also those that are absent
-	change   change
-	touched  map[key]bool // items that the transaction writes
-}
-
-func (s *Store) newDraft(t iot.TenantID, st state, max int64) *draft {
-	return &draft{s: s, t: t, st: st, max: max, devices: make(map[iot.DeviceID]*device), loaded: make(map[iot.DeviceID]bool),
-		auths: make(map[key]item), change: change{next: st}, touched: make(map[key]bool)}
-}
-
-// load reads what the mutations depend on.
-func (f *draft) load(ctx context.Context, all []mutation) error {
-	var wanted []iot.DeviceID
-	auths := make(map[key]item)
-	var authKeys []key
-	for i := range all {
-		wanted = append(wanted, all[i].d.ID)
-		if c := all[i].credentials; c != nil {
-			for n := range c.Set {
-				authKeys = append(authKeys, authKey(f.t, f.st.epoch, c.Set[n].Type, c.Set[n].AuthID))
-			}
-		}
-	}
-	slices.SortFunc(authKeys, func(a, b key) int { return strings.Compare(a.pk, b.pk) })
-	authKeys = slices.Compact(authKeys)
-	f.authKeys = authKeys
-	if err := f.loadDevices(ctx, wanted, auths, authKeys); err != nil || len(authKeys) == 0 {
-		return err
-	}
-	f.auths = auths
-	var owners []iot.DeviceID
-	for _, i := range auths {
-		for _, sl := range slots(i) {
-			owners = append(owners, sl.device)
-		}
-	}
-	return f.loadDevices(ctx, owners, nil, nil)
-}
-
-// loadDevices reads devices and, in the same request, others.
-func (f *draft) loadDevices(ctx context.Context, wanted []iot.DeviceID, others map[key]item, otherKeys []key) error {
-	keys := append([]key(nil), otherKeys...)
-	for _, id := range wanted {
-		if !f.loaded[id] && storable(string(id)) {
-			keys = append(keys, deviceKey(f.t, f.st.epoch, id))
-		}
-		f.loaded[id] = true
-	}
-	got := make(map[key]item, len(keys))
-	if err := f.s.getAll(ctx, got, keys...); err != nil {
-		return err
-	}
-	pk := devicesPK(f.t, f.st.epoch)
-	for k, i := range got {
-		if k.pk != pk {
-			others[k] = i
-			continue
-		}
-		d, err := decodeDevice(f.t, i)
-		if err != nil {
-			return err
-		}
-		f.devices[d.rec.ID] = d
 	}
 	return nil
 }
@@ -345,67 +266,6 @@ func deviceHangers(t iot.TenantID, epoch int64, d *device) []key {
 		keys = append(keys, entryKey(t, epoch, e, d.rec.ID))
 	}
 	return keys
-}
-
-// putCredentials claims the auth-ids of a set.
-func (f *draft) putCredentials(m *mutation, old, d *device, r *result) error {
-	set := m.credentials.Set
-	d.refs, d.credentials, d.generation = make([]ref, len(set)), m.credentials.Version, m.generation
-	r.auths = make(map[key]item, len(set))
-	for n := range set {
-		k := authKey(f.t, f.st.epoch, set[n].Type, set[n].AuthID)
-		if _, twice := r.auths[k]; twice || f.heldByOther(k, d.rec.ID) {
-			return iot.Errorf(iot.ErrExists, "credentials[%d]: (type, auth-id) is in use already", n)
-		}
-		d.refs[n] = ref{set[n].Type, set[n].AuthID}
-		i := item{slotPrefix + m.generation: slotItem(d.rec.ID, m.docs[n]), "q": number(int64(d.sequence))}
-		r.auths[k] = i
-		o := op{key: k, put: i}
-		found := f.auths[k]
-		o.unchanged(found["q"] != nil, uint64(found.num("q")))
-		r.ops = append(r.ops, o)
-		f.checkOwners(k, d.rec.ID, r)
-	}
-	if old == nil {
-		return nil
-	}
-	for _, ref := range old.refs {
-		k := authKey(f.t, f.st.epoch, ref.Type, ref.AuthID)
-		if _, stays := r.auths[k]; !stays {
-			r.auths[k] = nil
-			r.ops = append(r.ops, op{key: k})
-		}
-	}
-	return nil
-}
-
-// heldByOther reports whether another device has the auth-id now.
-func (f *draft) heldByOther(k key, id iot.DeviceID) bool {
-	for _, sl := range slots(f.auths[k]) {
-		d := f.devices[sl.device]
-		if sl.device != id && d != nil && d.generation == sl.generation {
-			return true
-		}
-	}
-	return false
-}
-
-// checkOwners has the transaction make sure of other devices that an auth-id
-// was found to belong to no longer.
-func (f *draft) checkOwners(k key, id iot.DeviceID, r *result) {
-	for _, sl := range slots(f.auths[k]) {
-		o := op{key: deviceKey(f.t, f.st.epoch, sl.device), check: true}
-		if sl.device == id || f.touched[o.key] || slices.ContainsFunc(r.ops, func(other op) bool { return other.key == o.key }) {
-			continue
-		}
-		d := f.devices[sl.device]
-		if d != nil {
-			o.unchanged(true, d.sequence)
-		} else {
-			o.unchanged(false, 0)
-		}
-		r.ops = append(r.ops, o)
-	}
 }
 
 // remove deletes a device. Of many credentials only as many auth-ids are

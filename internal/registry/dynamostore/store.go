@@ -1,6 +1,7 @@
 package dynamostore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -85,26 +86,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 }
 
 func newStore(o *Options) (*Store, error) {
-	if o.Table == "" {
-		return nil, errors.New("no table is named")
-	}
-	o.Region = firstNonEmpty(o.Region, getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION"))
-	if o.Region == "" {
-		return nil, errors.New("no region is named, and neither AWS_REGION nor AWS_DEFAULT_REGION is set")
-	}
-	for _, path := range o.Indexes {
-		if n := len(pointer(path)); n == 0 || n > maxPath {
-			return nil, fmt.Errorf("index path %q has %d bytes, want 1 to %d", path, n, maxPath)
-		}
-	}
-	if o.Credentials == nil {
-		var err error
-		if o.Credentials, err = environment(); err != nil {
-			return nil, err
-		}
-	}
-	if o.HTTPClient == nil {
-		o.HTTPClient = newHTTPClient()
+	if err := o.complete(); err != nil {
+		return nil, err
 	}
 	s := &Store{
 		table: o.Table, http: o.HTTPClient, timeout: orDefault(o.Timeout, 5*time.Second), patience: orDefault(o.Patience, 20*time.Second),
@@ -127,6 +110,29 @@ func newStore(o *Options) (*Store, error) {
 	return s, nil
 }
 
+// complete checks the options and fills in what the environment says.
+func (o *Options) complete() (err error) {
+	if o.Table == "" {
+		return errors.New("no table is named")
+	}
+	o.Region = cmp.Or(o.Region, getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION"))
+	if o.Region == "" {
+		return errors.New("no region is named, and neither AWS_REGION nor AWS_DEFAULT_REGION is set")
+	}
+	for _, path := range o.Indexes {
+		if n := len(pointer(path)); n == 0 || n > maxPath {
+			return fmt.Errorf("index path %q has %d bytes, want 1 to %d", path, n, maxPath)
+		}
+	}
+	if o.HTTPClient == nil {
+		o.HTTPClient = newHTTPClient()
+	}
+	if o.Credentials == nil {
+		o.Credentials, err = environment()
+	}
+	return err
+}
+
 func newHTTPClient() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConnsPerHost = 64
@@ -147,15 +153,6 @@ func (s *Store) Observe(f func(ctx context.Context, changes []registry.Change)) 
 
 // newToken is unique: it names a transaction or a generation of credentials.
 func newToken() string { return rand.Text() }
-
-func firstNonEmpty(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
-}
 
 func orDefault(d, otherwise time.Duration) time.Duration {
 	if d <= 0 {
