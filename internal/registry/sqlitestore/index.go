@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -55,8 +54,8 @@ func (c *conn) readIndexes(ctx context.Context) error {
 func (s *Store) declare(ctx context.Context, wanted [][]string) error {
 	names := make([]string, len(wanted))
 	for i, path := range wanted {
-		if len(path) == 0 {
-			return errors.New("an index without a path")
+		if len(path) == 0 || path[0] == "id" || path[0] == "status" {
+			return fmt.Errorf("index %d: %q is no path of a device's document", i, path)
 		}
 		name, err := json.Marshal(path)
 		if err != nil {

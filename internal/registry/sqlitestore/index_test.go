@@ -85,6 +85,16 @@ func TestDeclareIndex(t *testing.T) {
 	}
 }
 
+func TestNoPathOfADocument(t *testing.T) {
+	for _, path := range [][]string{nil, {"id"}, {"status", "created"}} {
+		s, err := sqlitestore.Open(t.Context(), filepath.Join(t.TempDir(), "registry.db"), sqlitestore.Options{Indexes: [][]string{path}})
+		if err == nil {
+			s.Close()
+			t.Errorf("an index on %q was accepted", path)
+		}
+	}
+}
+
 // A file of the first schema, with devices, gets what the second one added.
 func TestMigration(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.db")

@@ -12,7 +12,7 @@ import (
 )
 
 // indexedPaths are declared by the tests of indexes.
-var indexedPaths = [][]string{{"ext", "serial"}, {"enabled"}, {"ext", "tags"}, {"ext", "n"}, {"via"}, {"status", "auto-provisioned"}, {"id"}}
+var indexedPaths = [][]string{{"ext", "serial"}, {"enabled"}, {"ext", "tags"}, {"ext", "n"}, {"via"}}
 
 // RunIndexed runs the tests of declared indexes: that they change nothing but
 // how much is read. open returns an empty store with indexes on the paths.
