@@ -17,6 +17,8 @@ type three struct {
 	dir                        string // configuration, certificates and data
 	functions, management      string // host:port
 	internal, northbound       string
+	ingress                    string // where the function posts to
+	routerIngress              string // where the router listens
 	device                     string
 	function, router, adapter  *child
 	operator, operatorPassword string
@@ -26,11 +28,25 @@ type three struct {
 // startThree makes the certificates with the program and starts functions, router and adapter.
 func startThree(t *testing.T) *three {
 	t.Helper()
+	s := newThree(t)
+	s.start(t)
+	return s
+}
+
+// newThree chooses addresses.
+func newThree(t *testing.T) *three {
+	t.Helper()
 	s := &three{
-		dir: t.TempDir(), functions: freeAddr(t), management: freeAddr(t), internal: freeAddr(t), northbound: freeAddr(t), device: freeAddr(t),
+		dir: t.TempDir(), functions: freeAddr(t), management: freeAddr(t), internal: freeAddr(t), ingress: freeAddr(t), northbound: freeAddr(t), device: freeAddr(t),
 		operator: "admin", operatorPassword: "secret of the operator",
 	}
+	s.routerIngress = s.ingress
 	s.app = linkOptions{addr: s.northbound, user: "app@ACME", password: "secret of the application", address: "telemetry/ACME"}
+	return s
+}
+
+func (s *three) start(t *testing.T) {
+	t.Helper()
 	certs := exec.Command(program(t), "certs", "--out", filepath.Join(s.dir, "certs"), "adapter/http-0", "router/router-0", "function/identity-0")
 	if out, err := certs.CombinedOutput(); err != nil {
 		t.Fatalf("certs: %v\n%s", err, out)
@@ -48,13 +64,15 @@ operators:
 	s.function = s.startPart(t, []string{"function", "identity"}, "function-identity-0", identities, fmt.Sprintf(`listeners:
   - {role: function, address: %q, tls: {}}
   - {role: management, address: %q}
-`, s.functions, s.management))
+notices: {ingresses: ["https://%s"]}
+`, s.functions, s.management, s.ingress))
 	s.function.awaitListener(t, s.functions)
 	s.router = s.startPart(t, []string{"router"}, "router-router-0", identities, fmt.Sprintf(`listeners:
   - {role: internal, address: %q, tls: {}}
   - {role: northbound, address: %q}
+  - {role: ingress, address: %q, tls: {}}
 functions: {identity: "https://%s"}
-`, s.internal, s.northbound, s.functions))
+`, s.internal, s.northbound, s.routerIngress, s.functions))
 	s.router.awaitListener(t, s.northbound)
 	s.adapter = s.startPart(t, []string{"adapter", "http"}, "adapter-http-0", identities, fmt.Sprintf(`listeners:
   - {role: adapter/http, address: %q}
@@ -63,7 +81,6 @@ functions: {identity: "https://%s"}
 `, s.device, s.internal, s.functions))
 	s.adapter.awaitListener(t, s.device)
 	s.function.awaitListener(t, s.management)
-	return s
 }
 
 // startPart starts one of the processes with its certificate and a data folder of its own.
