@@ -6,9 +6,12 @@ import "time"
 func (v *Verifier) Age(d time.Duration) {
 	v.keys.asked = v.keys.asked.Add(-d)
 	if set := v.keys.current.Load(); set != nil {
-		v.keys.current.Store(&keySet{list: set.list, from: set.from.Add(-d)})
+		v.keys.current.Store(&keySet{list: set.list, tokenEndpoint: set.tokenEndpoint, from: set.from.Add(-d)})
 	}
 }
+
+// Age is that of its verifier.
+func (c *Client) Age(d time.Duration) { c.verifier.Age(d) }
 
 // AskEvery, FreshFor and UsableFor are what they are called inside.
 const (
