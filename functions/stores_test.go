@@ -55,6 +55,7 @@ func everyTest(t *testing.T, open func(*testing.T) backend) {
 		"TwoAtOnce":                 testTwoAtOnce,
 		"VerifiedPasswordsAreKept":  testVerifiedPasswordsAreKept,
 		"ChangesAreTold":            testChangesAreTold,
+		"PasswordsOfProviders":      testPasswordsOfIdentityProviders,
 		"ChangesAreFound":           testChangesAreFound,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newInstallationOn(t, open(t))) })
