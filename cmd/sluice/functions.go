@@ -15,6 +15,7 @@ import (
 	invokehttp "github.com/sluice-iot/sluice/events/invoke/http"
 	"github.com/sluice-iot/sluice/events/invoke/inproc"
 	invokelambda "github.com/sluice-iot/sluice/events/invoke/lambda"
+	postmetrics "github.com/sluice-iot/sluice/events/post/http/metrics"
 	inprocpost "github.com/sluice-iot/sluice/events/post/inproc"
 	"github.com/sluice-iot/sluice/functions/host/knative"
 	"github.com/sluice-iot/sluice/functions/management"
@@ -27,12 +28,13 @@ import (
 const lambdaScheme = "lambda:"
 
 // openFunctions makes the identity functions, or the way to where they are.
-func (i *installation) openFunctions(ctx, _ context.Context) (err error) {
+func (i *installation) openFunctions(ctx, work context.Context) (err error) {
 	switch url := i.cfg.Functions.Identity; {
 	case i.parts.identity:
 		if err := i.openIdentity(ctx); err != nil {
 			return err
 		}
+		i.group.Go(func() { i.identity.KeepKeys(work, i.cfg, i.log) })
 		i.invoker, err = inproc.New(i.log, i.identity.Functions()...)
 		return err
 	case url == "" && i.parts.http:
@@ -108,7 +110,7 @@ func (i *installation) poster() (events.Poster, error) {
 	}
 	if others != nil {
 		i.closers = append(i.closers, others.Close)
-		i.metrics.MustRegister(others)
+		i.metrics.MustRegister(postmetrics.Of(others))
 	}
 	own := inprocpost.Poster(func(ctx context.Context, facts []events.Fact) error { return i.follower.Take(ctx, facts) })
 	switch {

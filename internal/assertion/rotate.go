@@ -118,6 +118,22 @@ func (s *Signer) Rotate(ctx context.Context, overlap time.Duration, at time.Time
 	return kid, nil
 }
 
+// RotateDue rotates when the key that signs is older than age, and reports
+// whether it did: what a process calls once in a while.
+func (s *Signer) RotateDue(ctx context.Context, age, overlap time.Duration) (rotated bool, err error) {
+	now := s.cfg.Now().UTC()
+	keys, err := s.cfg.Store.SigningKeys(ctx)
+	if err != nil {
+		return false, fmt.Errorf("assertion: list keys: %w", err)
+	}
+	newest := newestKey(keys, now)
+	if newest == nil || now.Sub(newest.Created) < age {
+		return false, nil
+	}
+	_, err = s.Rotate(ctx, overlap, now)
+	return err == nil, err
+}
+
 // retire sets the end of k, never later than it was, and wipes what has ended.
 func (s *Signer) retire(ctx context.Context, k StoredKey, now, end time.Time) error {
 	changed := false

@@ -228,3 +228,30 @@ func TestParseKEK(t *testing.T) {
 		}
 	}
 }
+
+func TestRotateDue(t *testing.T) {
+	c, store := newClock(), &memoryKeys{}
+	s := newSigner(t, store, c, "")
+	sub := assertion.Subject{Tenant: "T", Device: "D"}
+	if rotated, err := s.RotateDue(t.Context(), time.Hour, time.Hour); rotated || err != nil {
+		t.Errorf("without a key: rotated %v, %v", rotated, err)
+	}
+	first := sign(t, s, sub)
+	for i, step := range []struct {
+		wait    time.Duration
+		rotated bool
+	}{{0, false}, {24*time.Hour - time.Second, false}, {time.Second, true}, {0, false}, {24 * time.Hour, true}} {
+		c.add(step.wait)
+		rotated, err := s.RotateDue(t.Context(), 24*time.Hour, time.Hour)
+		if err != nil || rotated != step.rotated {
+			t.Fatalf("step %d: rotated %v, %v, want %v", i, rotated, err, step.rotated)
+		}
+	}
+	header := func(token []byte) string { h, _, _ := strings.Cut(string(token), "."); return h }
+	if header(sign(t, s, sub)) == header(first) {
+		t.Error("the first key still signs")
+	}
+	if keys, err := store.SigningKeys(t.Context()); err != nil || len(keys) != 3 {
+		t.Errorf("got %d keys, %v, want 3", len(keys), err)
+	}
+}

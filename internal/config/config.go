@@ -88,6 +88,11 @@ type Notices struct {
 // Assertions configures the tokens that vouch for devices.
 type Assertions struct {
 	Algorithm string `yaml:"algorithm"` // EdDSA, ES256
+	// RotateAfter is how old a signing key becomes.
+	RotateAfter time.Duration `yaml:"rotate-after"`
+	// Overlap is how long the key before it verifies; less than the day that a token
+	// lives ends tokens early.
+	Overlap time.Duration `yaml:"overlap"`
 }
 
 // Admission configures how devices are let in.

@@ -228,6 +228,8 @@ func (l *Loaded) checkLimits() error {
 		{"adapters.http.failed-attempts-per-address", int64(http.FailedAttemptsPerAddress), 1},
 		{"management.max-payload-size", int64(m.MaxPayloadSize), 1},
 		{"management.max-bulk-size", int64(m.MaxBulkSize), 1},
+		{"assertions.rotate-after", int64(l.Assertions.RotateAfter), 1},
+		{"assertions.overlap", int64(l.Assertions.Overlap), 0},
 		{"auth.token-lifetime", int64(l.Auth.TokenLifetime), int64(time.Minute)},
 		{"management.idle-timeout", int64(m.IdleTimeout), 1},
 		{"management.max-bcrypt-cost-factor", int64(m.MaxBcryptCostFactor), 4},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/functions"
@@ -105,6 +106,32 @@ func (i *Identity) Ready(ctx context.Context) error {
 // Readiness is [Identity.Ready] as an observe.Check.
 func (i *Identity) Readiness(ctx context.Context) (bool, map[string]any) {
 	return i.Ready(ctx) == nil, nil
+}
+
+// rotateEvery is how often a process looks whether its signing key is due.
+const rotateEvery = time.Hour
+
+// KeepKeys puts new signing keys in the place of old ones, as cfg says, until
+// ctx ends: what a schedule does where functions come and go. Several processes
+// may do it.
+func (i *Identity) KeepKeys(ctx context.Context, cfg *config.Config, log *slog.Logger) {
+	tick := time.NewTicker(rotateEvery)
+	defer tick.Stop()
+	for {
+		switch rotated, err := i.Signer.RotateDue(ctx, cfg.Assertions.RotateAfter, cfg.Assertions.Overlap); {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			log.Error("signing key not rotated", "err", err)
+		case rotated:
+			log.Info("signing key rotated")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // KeySource is where a router of the same process gets the keys that verify assertions.
