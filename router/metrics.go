@@ -147,6 +147,7 @@ var (
 	surplusDesc     = desc("surplus_deliveries", "Deliveries that await a receiver's credit.", "pattern")
 	deliveriesDesc  = desc("deliveries_total", "Deliveries by what became of them; a multicast counts once per receiver.", "pattern", "result")
 	overrunDesc     = desc("receivers_overrun_total", "Multicast receivers detached because they fell behind.", "pattern")
+	refusedDesc     = desc("logins_refused_total", "Log-ins not looked at because too many before them had failed.")
 	tenantDesc      = desc("tenant_deliveries_total", "Deliveries per tenant; tenants without room for series of their own are summed up as other.", "tenant", "result")
 )
 
@@ -156,7 +157,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements [prometheus.Collector].
 func (r *Router) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{connectionsDesc, openedDesc, addressesDesc, linksDesc, surplusDesc, deliveriesDesc, overrunDesc, tenantDesc} {
+	for _, d := range []*prometheus.Desc{connectionsDesc, openedDesc, addressesDesc, linksDesc, surplusDesc, deliveriesDesc, overrunDesc, refusedDesc, tenantDesc} {
 		ch <- d
 	}
 }
@@ -175,6 +176,9 @@ func (r *Router) Collect(ch chan<- prometheus.Metric) {
 	}
 	for role, n := range r.accepted() {
 		counter(openedDesc, n, role)
+	}
+	if r.directory != nil {
+		counter(refusedDesc, r.directory.Refused())
 	}
 	s := r.usage.now(r.forward)
 	for pattern, p := range s.patterns {

@@ -76,6 +76,9 @@ func (x *dialogue) Step(ctx context.Context, response []byte) ([]byte, any, erro
 	case errors.Is(err, iot.ErrUnauthenticated):
 		x.d.r.log.Info("authentication failed", "remote", x.info.RemoteAddr, "mechanism", x.mechanism, "err", err)
 		return nil, nil, &peer.AuthError{Code: amqp.SASLAuth}
+	case errors.Is(err, iot.ErrQuota):
+		x.d.r.log.Debug("authentication is refused for a while", "remote", x.info.RemoteAddr, "mechanism", x.mechanism, "err", err)
+		return nil, nil, err
 	case err != nil:
 		x.d.r.log.Warn("authentication is not available", "remote", x.info.RemoteAddr, "mechanism", x.mechanism, "err", err)
 		return nil, nil, err
@@ -98,7 +101,7 @@ func (x *dialogue) step(ctx context.Context, response []byte) ([]byte, *auth.Ide
 		return nil, id, err
 	}
 	if x.exchange == nil {
-		x.exchange = x.d.r.directory.Begin(x.mechanism, cert)
+		x.exchange = x.d.r.directory.BeginFrom(x.mechanism, cert, originOf(x.info.RemoteAddr))
 	}
 	return x.exchange.Step(ctx, response)
 }

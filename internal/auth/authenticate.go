@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/asn1"
+	"net/netip"
 	"strings"
 	"unicode/utf8"
 
@@ -21,12 +22,17 @@ func errDenied() error {
 //
 //	iot.ErrUnauthenticated  SASL outcome auth: wrong, malformed or unknown mechanism
 //	iot.ErrUnavailable      SASL outcome sys-temp: too many checks at once, or ctx ended
+//	iot.ErrQuota            SASL outcome sys-temp: too many failed before; only in [Directory.BeginFrom]
 //
 // Checking may take a fraction of a second of processor time.
 func (d *Directory) Authenticate(ctx context.Context, mechanism string, response []byte, cert *x509.Certificate) (*Identity, error) {
+	return d.authenticate(ctx, netip.Addr{}, mechanism, response, cert)
+}
+
+func (d *Directory) authenticate(ctx context.Context, from netip.Addr, mechanism string, response []byte, cert *x509.Certificate) (*Identity, error) {
 	switch mechanism {
 	case Plain:
-		return d.plain(ctx, response)
+		return d.plain(ctx, from, response)
 	case External:
 		return d.External(cert)
 	}
@@ -35,7 +41,7 @@ func (d *Directory) Authenticate(ctx context.Context, mechanism string, response
 
 // plain is RFC 4616. An authorization identity counts only from those who may act
 // for others, and only if it names somebody; else it is passed over (messaging 13).
-func (d *Directory) plain(ctx context.Context, response []byte) (*Identity, error) {
+func (d *Directory) plain(ctx context.Context, from netip.Addr, response []byte) (*Identity, error) {
 	if len(response) > 4*maxPassword || !utf8.Valid(response) {
 		return nil, iot.Errorf(iot.ErrUnauthenticated, "malformed PLAIN response")
 	}
@@ -43,22 +49,30 @@ func (d *Directory) plain(ctx context.Context, response []byte) (*Identity, erro
 	if len(fields) != 3 || fields[1] == "" || fields[2] == "" {
 		return nil, iot.Errorf(iot.ErrUnauthenticated, "malformed PLAIN response: expected 3 fields, name and secret not empty")
 	}
-	id, err := d.Password(ctx, fields[1], fields[2])
-	if err != nil {
+	var id *Identity
+	if err := d.guesses.attempt(ctx, fields[1], from, func() (err error) {
+		id, err = d.password(ctx, from, fields[1], fields[2])
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	return d.actingFor(id, fields[0]), nil
 }
 
 // Password returns the application by that name if the secret is right; see
-// [Directory.Authenticate] for the errors.
+// [Directory.Authenticate] for the errors. How often somebody guesses is the
+// caller's to bound.
 func (d *Directory) Password(ctx context.Context, name, password string) (*Identity, error) {
+	return d.password(ctx, netip.Addr{}, name, password)
+}
+
+func (d *Directory) password(ctx context.Context, from netip.Addr, name, password string) (*Identity, error) {
 	s := d.current.Load()
 	v, e := s.dummy, s.entries[name]
 	if e != nil && !e.verifier.secret.IsZero() {
 		v = e.verifier
 	}
-	ok, err := d.verify(ctx, v, password)
+	ok, err := d.verify(ctx, from, v, password)
 	if err != nil {
 		return nil, err
 	}
@@ -68,11 +82,17 @@ func (d *Directory) Password(ctx context.Context, name, password string) (*Ident
 	return e.identity, nil
 }
 
-func (d *Directory) verify(ctx context.Context, v *verifier, password string) (bool, error) {
+// verify computes cheap secrets beside costly ones, which may take a second each:
+// they would wait for nothing else.
+func (d *Directory) verify(ctx context.Context, from netip.Addr, v *verifier, password string) (bool, error) {
 	if len(password) > maxPassword {
 		return false, nil
 	}
-	return v.verify(ctx, d.gate, password)
+	g := d.gates[0]
+	if v.secret.cost() > costly {
+		g = d.gates[1]
+	}
+	return v.verify(ctx, g, from, password)
 }
 
 // External returns the application that the certificate stands for: the one whose

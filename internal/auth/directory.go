@@ -25,7 +25,8 @@ type Options struct {
 type Directory struct {
 	path    string
 	options Options
-	gate    *gate
+	gates   [2]*gate // for cheap secrets, and for costly ones
+	guesses *guesses
 	current atomic.Pointer[snapshot]
 
 	mu   sync.Mutex // one reload at a time
@@ -50,7 +51,7 @@ func Open(path string, o Options) (*Directory, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Directory{path: path, options: o, gate: newGate()}
+	d := &Directory{path: path, options: o, gates: [2]*gate{newGate(), newGate()}, guesses: newGuesses()}
 	if _, err := d.Reload(); err != nil {
 		return nil, err
 	}

@@ -3,8 +3,10 @@ package auth
 import (
 	"context"
 	"crypto/x509"
+	"net/netip"
 	"slices"
 
+	"github.com/sluice-iot/sluice/internal/attempts"
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
@@ -27,18 +29,27 @@ type Exchange interface {
 	Step(ctx context.Context, response []byte) (challenge []byte, id *Identity, err error)
 }
 
-// Begin starts a dialogue. cert is the client's certificate, which the caller has
-// verified, or nil. Whether the mechanism was offered is the caller's to check.
+// Begin is [Directory.BeginFrom] for a client without an address, such as one of
+// this process: how often it guesses is not limited.
 func (d *Directory) Begin(mechanism string, cert *x509.Certificate) Exchange {
+	return d.BeginFrom(mechanism, cert, netip.Addr{})
+}
+
+// BeginFrom starts a dialogue. cert is the client's certificate, which the caller has
+// verified, or nil. Whether the mechanism was offered is the caller's to check. After
+// 10 log-ins with a secret that failed within a minute for one name from one address
+// (see [attempts.Address]), or 1000 from it, more of them are refused.
+func (d *Directory) BeginFrom(mechanism string, cert *x509.Certificate, from netip.Addr) Exchange {
+	from = attempts.Address(from)
 	switch mechanism {
 	case ScramSHA256:
-		return newScramExchange(d)
+		return newScramExchange(d, from)
 	case OAuthBearer:
 		return &bearerExchange{d: d, read: parseOAuthBearer, refusal: d.current.Load().oauthBearerRefusal}
 	case XOAuth2:
 		return &bearerExchange{d: d, read: parseXOAuth2}
 	}
-	return &single{d, mechanism, cert}
+	return &single{d, mechanism, cert, from}
 }
 
 // single is a mechanism of one message.
@@ -46,13 +57,14 @@ type single struct {
 	d         *Directory
 	mechanism string
 	cert      *x509.Certificate
+	from      netip.Addr
 }
 
 func (x *single) Step(ctx context.Context, response []byte) ([]byte, *Identity, error) {
 	if x.mechanism == Anonymous {
 		return nil, x.d.current.Load().anonymous(), nil
 	}
-	id, err := x.d.Authenticate(ctx, x.mechanism, response, x.cert)
+	id, err := x.d.authenticate(ctx, x.from, x.mechanism, response, x.cert)
 	return nil, id, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -119,7 +120,7 @@ func (d *Directory) Operator(ctx context.Context, name, password string) (*Opera
 	if e != nil && !e.verifier.secret.IsZero() {
 		v = e.verifier
 	}
-	ok, err := d.verify(ctx, v, password)
+	ok, err := d.verify(ctx, netip.Addr{}, v, password)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"unicode"
@@ -28,6 +29,7 @@ const maxScramMessage = 4 * maxPassword
 // characters are refused. Names and secrets beyond ASCII are compared as they come.
 type scramExchange struct {
 	d     *Directory
+	from  netip.Addr
 	nonce func() string
 	step  func(ctx context.Context, response []byte) ([]byte, *Identity, error)
 
@@ -35,13 +37,14 @@ type scramExchange struct {
 	bare   string // client-first-message-bare
 	first  string // server-first-message
 	whole  string // both nonces
+	name   string // as the client says it
 	entry  *entry // nil for a name that cannot log in so
 	secret *scram
 	authz  string
 }
 
-func newScramExchange(d *Directory) *scramExchange {
-	x := &scramExchange{d: d, nonce: rand.Text}
+func newScramExchange(d *Directory, from netip.Addr) *scramExchange {
+	x := &scramExchange{d: d, from: from, nonce: rand.Text}
 	x.step = x.clientFirst
 	return x
 }
@@ -68,14 +71,14 @@ func (x *scramExchange) clientFirst(_ context.Context, response []byte) ([]byte,
 	if e := s.entries[m.name]; e != nil && e.verifier.secret.scram != nil {
 		x.entry, secret = e, e.verifier.secret.scram
 	}
-	x.gs2, x.bare, x.authz, x.secret = m.gs2, m.bare, m.authz, secret
+	x.gs2, x.bare, x.name, x.authz, x.secret = m.gs2, m.bare, m.name, m.authz, secret
 	x.whole = m.nonce + x.nonce()
 	x.first = fmt.Sprintf("r=%s,s=%s,i=%d", x.whole, base64.StdEncoding.EncodeToString(secret.salt), secret.iterations)
 	x.step = x.clientFinal
 	return []byte(x.first), nil, nil
 }
 
-func (x *scramExchange) clientFinal(_ context.Context, response []byte) ([]byte, *Identity, error) {
+func (x *scramExchange) clientFinal(ctx context.Context, response []byte) (challenge []byte, _ *Identity, err error) {
 	m, err := parseClientFinal(string(response))
 	if err != nil {
 		return nil, nil, err
@@ -83,16 +86,25 @@ func (x *scramExchange) clientFinal(_ context.Context, response []byte) ([]byte,
 	if m.binding != x.gs2 || m.nonce != x.whole {
 		return nil, nil, errMechanism(ScramSHA256, "nonce or header is not that of this dialogue")
 	}
+	err = x.d.guesses.attempt(ctx, x.name, x.from, func() (err error) {
+		challenge, err = x.prove(m)
+		return err
+	})
+	return challenge, nil, err
+}
+
+// prove checks the client's proof and returns the server's.
+func (x *scramExchange) prove(m clientFinal) ([]byte, error) {
 	authMessage := x.bare + "," + x.first + "," + m.withoutProof
 	// ClientKey = ClientProof XOR HMAC(StoredKey, AuthMessage), and its hash is StoredKey.
 	clientKey := make([]byte, sha256.Size)
 	subtle.XORBytes(clientKey, m.proof, mac(x.secret.storedKey, authMessage))
 	sum := sha256.Sum256(clientKey)
 	if subtle.ConstantTimeCompare(sum[:], x.secret.storedKey) != 1 || x.entry == nil {
-		return nil, nil, errDenied()
+		return nil, errDenied()
 	}
 	x.step = x.clientDone
-	return []byte("v=" + base64.StdEncoding.EncodeToString(mac(x.secret.serverKey, authMessage))), nil, nil
+	return []byte("v=" + base64.StdEncoding.EncodeToString(mac(x.secret.serverKey, authMessage))), nil
 }
 
 func (x *scramExchange) clientDone(_ context.Context, response []byte) ([]byte, *Identity, error) {

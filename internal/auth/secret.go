@@ -163,6 +163,9 @@ func GenerateSecret() string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
+// costly is the cost beyond which a check takes longer than a few milliseconds.
+const costly = 4 * scramIterations
+
 // cost orders secrets by the work of checking them.
 func (s Secret) cost() int {
 	switch {

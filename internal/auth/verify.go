@@ -5,42 +5,9 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"runtime"
+	"net/netip"
 	"sync/atomic"
-
-	"github.com/sluice-iot/sluice/internal/iot"
 )
-
-// maxWaiting log-ins wait for their turn to be checked; more are turned away, to
-// come again, rather than kept waiting beyond their own deadline.
-const maxWaiting = 256
-
-// gate bounds how many secrets are checked at one time, because each check is meant
-// to be expensive and the processor is needed for messages too.
-type gate struct {
-	slots   chan struct{}
-	waiting atomic.Int64
-}
-
-func newGate() *gate {
-	return &gate{slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
-}
-
-func (g *gate) enter(ctx context.Context) error {
-	if g.waiting.Add(1) > maxWaiting {
-		g.waiting.Add(-1)
-		return iot.Errorf(iot.ErrUnavailable, "too many log-ins at once")
-	}
-	defer g.waiting.Add(-1)
-	select {
-	case g.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return iot.Errorf(iot.ErrUnavailable, "too many log-ins at once")
-	}
-}
-
-func (g *gate) leave() { <-g.slots }
 
 // cacheKey makes what a verifier remembers useless outside this process.
 var cacheKey = func() []byte {
@@ -56,7 +23,7 @@ type verifier struct {
 	right  atomic.Pointer[[sha256.Size]byte]
 }
 
-func (v *verifier) verify(ctx context.Context, g *gate, password string) (bool, error) {
+func (v *verifier) verify(ctx context.Context, g *gate, from netip.Addr, password string) (bool, error) {
 	digest := keyed(password)
 	if right := v.right.Load(); right != nil && hmac.Equal(right[:], digest[:]) {
 		return true, nil
@@ -64,7 +31,7 @@ func (v *verifier) verify(ctx context.Context, g *gate, password string) (bool, 
 	if v.secret.cost() == 0 { // no hash to compute
 		return v.secret.verify(password), nil
 	}
-	if err := g.enter(ctx); err != nil {
+	if err := g.enter(ctx, from); err != nil {
 		return false, err
 	}
 	defer g.leave()

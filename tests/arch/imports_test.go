@@ -33,7 +33,7 @@ var mayImport = []importRow{
 	{"internal/attempts", []string{"internal/iot"}, "counting failures knows no protocol"},
 	{"internal/auth/oidc", []string{"internal/iot"}, "tokens of others, whoever presents them"},
 	{"internal/auth/authtoken", []string{"internal/auth"}, "who verifies these tokens is elsewhere"},
-	{"internal/auth", []string{"internal/iot", "internal/auth/oidc", "internal/config", "internal/config/strictyaml"}, "identities are a file, independent of who asks"},
+	{"internal/auth", []string{"internal/attempts", "internal/iot", "internal/auth/oidc", "internal/config", "internal/config/strictyaml"}, "identities are a file, independent of who asks"},
 	{"internal/config/strictyaml", nil, "reading YAML knows nothing of what is read"},
 	{"internal/config", []string{"internal/iot", "internal/config/strictyaml"}, "the file is read before anything runs"},
 	{"internal/listen", []string{"internal/iot", "internal/config"}, "sockets and TLS for everyone"},
