@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -141,10 +143,23 @@ func TestIdentityCommand(t *testing.T) {
 	if op, err := d.Operator(t.Context(), "look", look); err != nil || !op.May("A", auth.Read) || op.May("A", auth.Write) || op.May("B", auth.Read) {
 		t.Errorf("look: %v, %v", op, err)
 	}
+	exporter := add("exporter", "--operator", "--read-only", "--export", "--tenant", "A")
+	if secret := add("bob", "--operator", "--certificate", "CN=bob,O=ACME"); secret != "" {
+		t.Error("an operator with a certificate got a secret")
+	}
+	if _, err := d.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if op, err := d.Operator(t.Context(), "exporter", exporter); err != nil || !op.May("A", auth.Read|auth.Export) || op.May("A", auth.Write) {
+		t.Errorf("exporter: %v, %v", op, err)
+	}
+	if op, err := d.OperatorCertificate(&x509.Certificate{Subject: pkix.Name{CommonName: "bob", Organization: []string{"ACME"}}}); err != nil || !op.May("*", auth.Write) || op.May("A", auth.Export) {
+		t.Errorf("bob: %v, %v", op, err)
+	}
 	for want, args := range map[string][]string{
 		"exists already":      {"--data", data, "shop", "--tenant", "A"},
 		"may do nothing":      {"--data", data, "new"},
-		"goes with":           {"--data", data, "new", "--read-only"},
+		"go with --operator":  {"--data", data, "new", "--export"},
 		"are for":             {"--data", data, "new", "--operator", "--read", "x"},
 		"whole segment":       {"--data", data, "new", "--read", "x*"},
 		"expected text":       {"--data", data, "new", "-o", "xml"},

@@ -24,7 +24,9 @@ type newIdentity struct {
 	name                 string
 	tenants              []string
 	read, write, execute []string
-	operator, readOnly   bool
+	operator             bool
+	readOnly, export     bool
+	certificate          string
 }
 
 func newIdentityAddCommand() *cobra.Command {
@@ -36,10 +38,12 @@ func newIdentityAddCommand() *cobra.Command {
 		Long: "Add an entry to the identities file with a new secret of 256 random bits. Only its hash is kept;\n" +
 			"the secret is printed once. A running router takes the entry up within seconds.\n\n" +
 			"An application gets what applications of its tenants need (--tenant), or single authorities\n" +
-			"(--read, --write, --execute). An operator (--operator) uses the management API.",
+			"(--read, --write, --execute). An operator (--operator) uses the management API. One with --certificate\n" +
+			"has no secret: it logs in by a client certificate of a CA that the management listener trusts.",
 		Example: "  sluice identity add shop --tenant DEMO\n" +
 			"  sluice identity add reader --read 'telemetry/*'\n" +
-			"  sluice identity add alice --operator --tenant DEMO",
+			"  sluice identity add alice --operator --tenant DEMO\n" +
+			"  sluice identity add bob --operator --export --certificate CN=bob,O=ACME",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return fmt.Errorf("expected one name, as in: sluice identity add shop@DEMO --tenant DEMO")
@@ -55,6 +59,8 @@ func newIdentityAddCommand() *cobra.Command {
 	flags.StringSliceVar(&n.execute, "execute", nil, "an `operation` to have done, such as 'credentials/DEMO:*'")
 	flags.BoolVar(&n.operator, "operator", false, "add an operator of the management API")
 	flags.BoolVar(&n.readOnly, "read-only", false, "the operator may look, not change")
+	flags.BoolVar(&n.export, "export", false, "the operator may export tenants, with hashes of passwords and pre-shared keys, if it may read them")
+	flags.StringVar(&n.certificate, "certificate", "", "the operator logs in by the client certificate with this common `name` or subject, and has no secret")
 	flags.StringVarP(&output, "output", "o", "text", "text or json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		n.name = args[0]
@@ -72,7 +78,7 @@ func newIdentityAddCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return printSecret(cmd.OutOrStdout(), output, n.name, secret, loaded.Identities)
+		return n.print(cmd.OutOrStdout(), output, secret, loaded.Identities)
 	}
 	return cmd
 }
@@ -81,8 +87,8 @@ func (n *newIdentity) add(path string) (secret string, err error) {
 	if n.operator {
 		return n.addOperator(path)
 	}
-	if n.readOnly {
-		return "", errors.New("--read-only goes with --operator")
+	if n.readOnly || n.export || n.certificate != "" {
+		return "", errors.New("--read-only, --export and --certificate go with --operator")
 	}
 	authorities := n.authorities()
 	if len(authorities) == 0 {
@@ -93,11 +99,14 @@ func (n *newIdentity) add(path string) (secret string, err error) {
 
 func (n *newIdentity) addOperator(path string) (string, error) {
 	if len(n.read)+len(n.write)+len(n.execute) > 0 {
-		return "", errors.New("--read, --write and --execute are for applications; an operator has --tenant and --read-only")
+		return "", errors.New("--read, --write and --execute are for applications; an operator has --tenant, --read-only and --export")
 	}
 	may := auth.Read | auth.Write
 	if n.readOnly {
 		may = auth.Read
+	}
+	if n.export {
+		may |= auth.Export
 	}
 	scopes := map[string]auth.Activity{}
 	for _, t := range n.tenants {
@@ -105,6 +114,9 @@ func (n *newIdentity) addOperator(path string) (string, error) {
 	}
 	if len(scopes) == 0 {
 		scopes["*"] = may
+	}
+	if n.certificate != "" {
+		return "", auth.AddCertifiedOperator(path, n.name, n.certificate, scopes)
 	}
 	return auth.AddOperator(path, n.name, scopes)
 }
@@ -130,10 +142,16 @@ func (n *newIdentity) authorities() []auth.Authority {
 	return out
 }
 
-func printSecret(w io.Writer, output, name, secret, path string) error {
-	if output == "json" {
-		return json.NewEncoder(w).Encode(map[string]string{"name": name, "secret": secret, "file": path})
+// print tells the secret, or by what the operator logs in instead.
+func (n *newIdentity) print(w io.Writer, output, secret, path string) error {
+	what, value, last := "secret", secret, "The secret is not shown again.\n"
+	if n.certificate != "" {
+		what, value, last = "certificate", n.certificate, ""
 	}
-	_, err := fmt.Fprintf(w, "name    %s\nsecret  %s\nfile    %s\nThe secret is not shown again.\n", name, secret, path)
+	if output == "json" {
+		return json.NewEncoder(w).Encode(map[string]string{"name": n.name, what: value, "file": path})
+	}
+	width := len(what) + 2
+	_, err := fmt.Fprintf(w, "%-*s%s\n%-*s%s\n%-*s%s\n%s", width, "name", n.name, width, what, value, width, "file", path, last)
 	return err
 }

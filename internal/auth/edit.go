@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 
@@ -56,11 +60,23 @@ func AddOperatorWith(path, name, secret string, scopes map[string]Activity) erro
 	if err != nil {
 		return err
 	}
-	y := operatorYAML{Name: name, Secret: hash}
-	for tenant, may := range scopes {
-		y.Scopes = append(y.Scopes, scopeYAML{Tenant: tenant, May: words(may)})
+	return addEntry(path, "operators", name, operatorYAML{Name: name, Secret: hash, Scopes: yamlScopes(scopes)})
+}
+
+// AddCertifiedOperator adds an operator who has no secret and logs in by a client
+// certificate: its common name, or its subject in the form CN=alice,O=ACME.
+func AddCertifiedOperator(path, name, certificate string, scopes map[string]Activity) error {
+	if certificate == "" || strings.ContainsFunc(certificate, unicode.IsControl) {
+		return iot.Errorf(iot.ErrInvalid, "operator %q: certificate %q: expected a common name, or a subject such as CN=alice,O=ACME", name, certificate)
 	}
-	return addEntry(path, "operators", name, y)
+	return addEntry(path, "operators", name, operatorYAML{Name: name, Certificate: certificate, Scopes: yamlScopes(scopes)})
+}
+
+func yamlScopes(scopes map[string]Activity) (out []scopeYAML) {
+	for _, tenant := range slices.Sorted(maps.Keys(scopes)) {
+		out = append(out, scopeYAML{Tenant: tenant, May: words(scopes[tenant])})
+	}
+	return out
 }
 
 func yamlAuthority(a Authority) authorityYAML {

@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"crypto/x509/pkix"
 	"errors"
 	"os"
 	"path/filepath"
@@ -42,6 +43,32 @@ func TestAddToNewFile(t *testing.T) {
 	}
 	if o, err := d.Operator(t.Context(), "admin", operator); err != nil || !o.May("X", auth.Write) {
 		t.Errorf("got %v, %v", o, err)
+	}
+}
+
+func TestAddCertifiedOperator(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "identities.yaml")
+	scopes := map[string]auth.Activity{"A": auth.Read | auth.Export, "B": auth.Read}
+	for name, cert := range map[string]string{"alice": "alice-laptop", "bob": "CN=bob,O=ACME Works"} {
+		if err := auth.AddCertifiedOperator(path, name, cert, scopes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := auth.Open(path, auth.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := d.OperatorCertificate(certificate(pkix.AttributeTypeAndValue{Type: cn, Value: "alice-laptop"}))
+	if err != nil || o.Name != "alice" || !o.May("A", auth.Read|auth.Export) || o.May("A", auth.Write) || o.May("B", auth.Export) {
+		t.Errorf("got %v, %v", o, err)
+	}
+	if _, err := d.Operator(t.Context(), "alice", ""); !errors.Is(err, iot.ErrUnauthenticated) {
+		t.Errorf("without a secret: %v", err)
+	}
+	for want, cert := range map[string]string{"another operator's": "alice-laptop", "expected a common name": ""} {
+		if err := auth.AddCertifiedOperator(path, "eve", cert, scopes); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v", cert, err)
+		}
 	}
 }
 
