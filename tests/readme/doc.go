@@ -19,6 +19,8 @@
 // A program that stays is interrupted, as by Ctrl-C, at the end of its section,
 // or of the page when it was started before the first section. A section that
 // needs something besides Go that is not installed is skipped with the reason;
-// those for Python and Node run with SLUICE_TEST_ALL=1 only, as `make test-all`
-// sets it, and then a missing one is a failure.
+// those for Python and Node, and those that name a database, run with
+// SLUICE_TEST_ALL=1 only, as `make test-all` sets it, and then a missing one is a
+// failure. A database that is named by its usual port, 5432 for PostgreSQL and 8000
+// for DynamoDB Local, is a server that was started for the section.
 package readme

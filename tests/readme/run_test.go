@@ -16,7 +16,7 @@ import (
 )
 
 // ports are what the pages name and other programs may hold already.
-var ports = []string{"15672", "15671", "8080", "8443", "28080", "28443", "8088", "8089", "8090", "5673", "8444"}
+var ports = []string{"15672", "15671", "8080", "8443", "28080", "28443", "8088", "8089", "8090", "5673", "8444", "8180"}
 
 // reader follows one page.
 type reader struct {
@@ -24,6 +24,7 @@ type reader struct {
 	free  map[string]string // free port instead of a named one
 	stays []*process        // what runs
 	last  *process          // what the last sh block started
+	admin *strings.Replacer // of a database, instead of the one that the page names
 }
 
 // TestPages runs every page.
@@ -34,15 +35,16 @@ func TestPages(t *testing.T) {
 }
 
 func follow(t *testing.T, p *page) {
-	r := &reader{dir: t.TempDir(), free: freePorts(t)}
+	r := &reader{dir: t.TempDir(), free: freePorts(t), admin: strings.NewReplacer()}
 	made := sourceCopy(t)
 	if p.name == "README.md" {
 		r.dir = made
 	} else {
-		r.link(t, filepath.Join(made, "bin"), "bin")
-		// Programs in Go find what they import as they would in the repository.
-		r.link(t, filepath.Join(made, "go.mod"), "go.mod")
-		r.link(t, filepath.Join(made, "go.sum"), "go.sum")
+		// Programs in Go are built, and find what they import, as they would be in
+		// the repository.
+		for _, name := range []string{"bin", "go.mod", "go.sum", "adapters", "cmd", "events", "functions", "internal", "router"} {
+			r.link(t, filepath.Join(made, name), name)
+		}
 	}
 	for _, s := range p.sections {
 		if s.title == "" {
@@ -74,6 +76,10 @@ func (r *reader) section(t *testing.T, s section) {
 		needs(t, b)
 	}
 	for _, b := range s.blocks {
+		r.databases(t, b)
+	}
+	r.keycloak(t, s)
+	for _, b := range s.blocks {
 		t.Logf("line %d", b.line)
 		switch b.lang {
 		case "sh":
@@ -93,6 +99,9 @@ func needs(t *testing.T, b block) {
 		return
 	}
 	python, node := strings.Contains(b.code, "/usr/bin/python3"), regexp.MustCompile(`(?m)^(npm|node) `).MatchString(b.code)
+	if usesKeycloak(b) {
+		needKeycloak(t)
+	}
 	if (python || node) && !testAll() {
 		t.Skip("programs in Python and JavaScript run with SLUICE_TEST_ALL=1")
 	}
@@ -247,7 +256,7 @@ var portWords = regexp.MustCompile(`\b(` + strings.Join(ports, "|") + `)\b`)
 
 // moved is a text with free ports in it.
 func (r *reader) moved(text string) string {
-	return portWords.ReplaceAllStringFunc(text, func(p string) string { return r.free[p] })
+	return portWords.ReplaceAllStringFunc(r.admin.Replace(text), func(p string) string { return r.free[p] })
 }
 
 // environment moves the default ports of what names none.

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/sluice-iot/sluice/internal/registry/dynamotest"
 )
 
 // source is a copy of the repository in which bin/sluice was made.
@@ -19,9 +21,9 @@ var source struct {
 	err  error
 }
 
-// TestMain removes the copy.
+// TestMain removes the copy, and stops the server of DynamoDB.
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := dynamotest.Run(m)
 	if source.dir != "" {
 		os.RemoveAll(source.dir)
 	}
