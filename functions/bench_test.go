@@ -2,7 +2,9 @@ package functions_test
 
 import (
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -13,11 +15,23 @@ import (
 	"github.com/sluice-iot/sluice/internal/registry"
 )
 
-const benchDevices = 20_000
+// sizeOfBench is how many devices are registered: SLUICE_BENCH_DEVICES, else 20,000.
+func sizeOfBench(b *testing.B) int {
+	text := os.Getenv("SLUICE_BENCH_DEVICES")
+	if text == "" {
+		return 20_000
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < registry.MaxBatch {
+		b.Fatalf("SLUICE_BENCH_DEVICES=%q is no number of at least %d", text, registry.MaxBatch)
+	}
+	return n
+}
 
 // BenchmarkAdmit admits devices one after the other, in this process, each
-// time another one of 20,000 in SQLite.
+// time another one of many in SQLite, with three credentials each.
 func BenchmarkAdmit(b *testing.B) {
+	benchDevices := sizeOfBench(b)
 	in := newInstallation(b)
 	ca := newDeviceCA(b, "ca")
 	in.tenant(b, "T", `{"trusted-ca":[`+ca.anchor(b, nil)+`]}`)
@@ -30,7 +44,7 @@ func BenchmarkAdmit(b *testing.B) {
 	for at := 0; at < benchDevices; {
 		var writes []registry.DeviceWrite
 		for ; len(writes) < registry.MaxBatch && at < benchDevices; at++ {
-			id := iot.DeviceID(fmt.Sprintf("d%06d", at))
+			id := iot.DeviceID(fmt.Sprintf("d%07d", at))
 			d := registry.DeviceRecord{Tenant: "T", ID: id, Version: "v"}
 			d.Status.Created.Time, d.Status.Updated.Time = noon, noon
 			generated.ID, slow.ID = "s", "s"
@@ -49,11 +63,11 @@ func BenchmarkAdmit(b *testing.B) {
 	}
 	certs := make([][]byte, 100)
 	for i := range certs {
-		certs[i] = ca.issue(b, fmt.Sprintf("d%06d", i*97%benchDevices))
+		certs[i] = ca.issue(b, fmt.Sprintf("d%07d", i*97%benchDevices))
 	}
 	number := func(i int) int { return i * 7919 % benchDevices }
 	byPassword := func(kind string) func(i int) events.Admit {
-		return func(i int) events.Admit { return admit("T", fmt.Sprintf("%s-d%06d", kind, number(i)), plain) }
+		return func(i int) events.Admit { return admit("T", fmt.Sprintf("%s-d%07d", kind, number(i)), plain) }
 	}
 	for _, bb := range []struct {
 		name string
@@ -95,6 +109,7 @@ func BenchmarkAdmit(b *testing.B) {
 				took = append(took, time.Since(start))
 			}
 			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
 			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
 		})
 	}

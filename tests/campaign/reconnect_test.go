@@ -55,10 +55,8 @@ func TestReconnectStorm(t *testing.T) {
 		return fmt.Sprintf(`{"hash-function":"bcrypt","pwd-hash":%q}`, hash)
 	})
 	fast := newFleet(t, p, "FAST", devices, func(password string) string {
-		salt := []byte("0123456789abcdef")
-		sum := sha256.Sum256(append(bytes.Clone(salt), password...))
-		return fmt.Sprintf(`{"hash-function":"sha-256","salt":%q,"pwd-hash":%q}`,
-			base64.StdEncoding.EncodeToString(salt), base64.StdEncoding.EncodeToString(sum[:]))
+		salt := "0123456789abcdef"
+		return fmt.Sprintf(`{"hash-function":"sha-256","salt":%q,"pwd-hash":%q}`, base64.StdEncoding.EncodeToString([]byte(salt)), sha256Base64(salt+password))
 	})
 	storm := func(name string, f *fleet, functions string, wrong bool) {
 		t.Helper()
@@ -200,6 +198,11 @@ func (s *stormed) refuse(format string, args ...any) {
 	s.refused = append(s.refused, fmt.Sprintf(format, args...))
 }
 
+func sha256Base64(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
 // storm has every device upload once, all at the same time. Those that are told to
 // come later do.
 func (f *fleet) storm(t *testing.T, addr string, wrong bool) *stormed {
@@ -321,7 +324,12 @@ func startCounter(t *testing.T, p *parts) *counter {
 	}
 	c.addr = ln.Addr().String()
 	transport := &http.Transport{TLSClientConfig: p.mutual(t, "adapter-http-0"), MaxIdleConnsPerHost: 100}
-	pass := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: transport}
+	pass := &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport: transport,
+		// Adapters give up calls that take long.
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+	}
 	server := &http.Server{TLSConfig: p.mutual(t, "function-proxy-0"), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
 		c.types[r.Header.Get("Ce-Type")]++
