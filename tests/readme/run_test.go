@@ -16,7 +16,7 @@ import (
 )
 
 // ports are what the pages name and other programs may hold already.
-var ports = []string{"15672", "15671", "8080", "8443", "28080", "28443", "8088", "8089", "8090", "5673", "8444", "8180"}
+var ports = []string{"15672", "15671", "8080", "8443", "28080", "28443", "8088", "8089", "8090", "5672", "25672", "5673", "8444", "8445", "8180", "5432", "8000"}
 
 // reader follows one page.
 type reader struct {
