@@ -61,7 +61,7 @@ func (p *program) lambdaHandler() (*lambda.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf := lambda.Config{Endpoint: endpoint, Log: p.log, Accept: accept, Direct: direct}
+	conf := lambda.Config{Endpoint: endpoint, Log: p.log, Accept: accept, Direct: direct, Maintain: p.id.Sweep}
 	// What a queue brings is not brought to a queue again: the routers take it, or
 	// this queue keeps it.
 	routers := *p.cfg

@@ -11,6 +11,7 @@ import (
 
 func init() {
 	openers["dynamodb"] = func(ctx context.Context, cfg *config.Config, _ *config.DataFolder) (Store, error) {
-		return opened(dynamostore.Open(ctx, dynamostore.Options{Table: cfg.Registry.Table, Endpoint: cfg.Registry.Endpoint}))
+		return opened(dynamostore.Open(ctx, dynamostore.Options{
+			Table: cfg.Registry.Table, Region: cfg.Registry.Region, Endpoint: cfg.Registry.Endpoint, Indexes: indexes(cfg)}))
 	}
 }

@@ -94,8 +94,8 @@ func failure(reply *event.Event) error {
 	return d.Err()
 }
 
-// schedule rotates the keys that sign assertions: the one call that a schedule
-// makes, and that nobody else can.
+// schedule rotates the keys that sign assertions, the one call that a schedule
+// makes and that nobody else can, and has the store looked after.
 func (h *Handler) schedule(ctx context.Context, payload []byte) error {
 	var in awsevents.EventBridgeEvent
 	if err := json.Unmarshal(payload, &in); err != nil {
@@ -120,5 +120,16 @@ func (h *Handler) schedule(ctx context.Context, payload []byte) error {
 		h.cfg.Log.ErrorContext(ctx, "keys not rotated", "err", err)
 		return err
 	}
-	return nil
+	if h.cfg.Maintain == nil {
+		return nil
+	}
+	err = h.cfg.Maintain(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		h.cfg.Log.WarnContext(ctx, "the store is not looked after to the end; the next schedule goes on")
+		return nil
+	case err != nil:
+		h.cfg.Log.ErrorContext(ctx, "the store is not looked after", "err", err)
+	}
+	return err
 }

@@ -43,6 +43,8 @@ type Config struct {
 	// Facts takes the facts that come by queue or bus, such as those that a router
 	// had not taken before; nil = refused. It must not bring them to the same queue again.
 	Facts events.Poster
+	// Maintain does what a schedule has done besides rotating keys; nil = nothing.
+	Maintain func(context.Context) error
 	// Overlap of the keys that a schedule rotates, 0 = DefaultOverlap.
 	Overlap time.Duration
 }

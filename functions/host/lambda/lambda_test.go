@@ -407,6 +407,32 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
+func TestAScheduleMaintains(t *testing.T) {
+	payload := jsonOf(t, map[string]any{"version": "0", "source": "aws.events", "detail-type": "Scheduled Event", "time": "2026-11-22T20:00:00Z", "detail": map[string]any{}})
+	broken := errors.New("store down")
+	ended, end := context.WithCancel(t.Context())
+	for name, tt := range map[string]struct {
+		ctx  context.Context
+		fail func() error
+		want error
+	}{
+		"done":    {t.Context(), func() error { return nil }, nil},
+		"failed":  {t.Context(), func() error { return broken }, broken},
+		"no time": {ended, func() error { end(); return context.Canceled }, nil},
+	} {
+		calls := 0
+		h := newHandler(t, func(c *lambda.Config) {
+			c.Maintain = func(context.Context) error {
+				calls++
+				return tt.fail()
+			}
+		})
+		if _, err := h.Invoke(tt.ctx, payload); !errors.Is(err, tt.want) || calls != 1 || len(h.rotations.got) != 1 {
+			t.Errorf("%s: %v after %d calls", name, err, calls)
+		}
+	}
+}
+
 func by(ctx context.Context, alias string) context.Context {
 	arn := "arn:aws:lambda:eu-north-1:123456789012:function:sluice"
 	if alias != "" {

@@ -99,6 +99,17 @@ func entryDevice(i item) iot.DeviceID {
 	return iot.DeviceID(id)
 }
 
+// Pending are the pointers of the indexes that [Store.Reindex] has to complete,
+// as they were when the table was opened.
+func (s *Store) Pending() (pointers []string) {
+	for _, p := range s.indexes {
+		if !slices.ContainsFunc(s.ready, func(path []string) bool { return pointer(path) == p }) {
+			pointers = append(pointers, p)
+		}
+	}
+	return pointers
+}
+
 // Reindex completes the indexes of the paths in Options.Indexes that were
 // added to a table with devices in it. Searches use such a path in processes
 // that open the table after that; until then they read documents. Every
