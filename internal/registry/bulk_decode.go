@@ -114,7 +114,7 @@ func DecodeExportLine(text []byte) (item BulkItem, end bool, devices int, err er
 
 func decodeLine(text []byte, dst any) error {
 	b := bytes.TrimSpace(text)
-	if !json.Valid(b) {
+	if !validJSON(b) {
 		return invalid("is not valid JSON")
 	}
 	if b[0] != '{' {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/sluice-iot/sluice/internal/iot"
 )
@@ -35,7 +36,7 @@ func DecodeDevice(body []byte) (iot.Device, error) {
 // DecodeCredentials reads an array of credentials from a request body.
 func DecodeCredentials(body []byte) ([]iot.Credential, error) {
 	var set []iot.Credential
-	if b := bytes.TrimSpace(body); !json.Valid(b) {
+	if b := bytes.TrimSpace(body); !validJSON(b) {
 		return nil, invalid("body is not valid JSON")
 	} else if b[0] != '[' {
 		return nil, invalid("body is not an array of credentials")
@@ -56,7 +57,7 @@ func DecodeCredentials(body []byte) ([]iot.Credential, error) {
 func decode(what string, body []byte, dst any) error {
 	b := bytes.TrimSpace(body)
 	switch {
-	case !json.Valid(b):
+	case !validJSON(b):
 		return invalid("body is not valid JSON")
 	case b[0] != '{':
 		return invalid("body is not a %s object", what)
@@ -69,6 +70,10 @@ func decode(what string, body []byte, dst any) error {
 	}
 	return nil
 }
+
+// validJSON reports whether text is JSON, which is UTF-8 (RFC 8259, section 8.1).
+// Free-form members are kept as they came, and those who read them refuse others.
+func validJSON(text []byte) bool { return utf8.Valid(text) && json.Valid(text) }
 
 // explain says what a decoding error means without the names of Go types.
 func explain(err error) string {
@@ -177,7 +182,7 @@ func freeForm(path string, raw *json.RawMessage) error {
 		*raw = nil
 		return nil
 	}
-	if b[0] != '{' || !json.Valid(b) {
+	if b[0] != '{' || !validJSON(b) {
 		return invalid("%s: is not an object", path)
 	}
 	if b[len(b)-1] == '}' && len(bytes.TrimSpace(b[1:len(b)-1])) == 0 {

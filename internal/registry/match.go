@@ -22,14 +22,19 @@ type Candidate struct {
 // Selection is the one meaning of [Search] for all stores (contract: registry,
 // section 8): a store offers it every candidate once, in any order, and gets
 // how many match and which make the page. It keeps ids and sort keys of at most
-// Offset+Limit candidates. Not for concurrent use.
+// Offset+Limit candidates, and of sort keys no more than 64 MiB. Not for concurrent use.
 type Selection struct {
 	search  *Search
 	tests   []test
 	left    int // documents that may still be read
 	matches int
 	best    hits // the last one in the order of the search on top
+	kept    int  // bytes of the texts in best
 }
+
+// maxKept bounds what is kept of the texts that a search sorts by: a document has
+// room for long ones, and a page far behind keeps those of all before it.
+const maxKept = 64 << 20
 
 // NewSelection prepares a search. A filter without path or with a value of
 // another type matches nothing.
@@ -41,9 +46,14 @@ func NewSelection(s Search) *Selection {
 	return sel
 }
 
-// Offer looks at one candidate. iot.ErrInvalid when the search has read as many as
-// it may: it is over then.
+// Offer looks at one candidate. iot.ErrInvalid when the search has read or kept as
+// much as it may, iot.ErrTimeout when nobody waits for it: it is over then.
 func (s *Selection) Offer(c Candidate) error {
+	select {
+	case <-s.search.Done:
+		return iot.Errorf(iot.ErrTimeout, "the search took too long")
+	default:
+	}
 	if s.left--; s.left < 0 {
 		return s.TooMany()
 	}
@@ -65,10 +75,15 @@ func (s *Selection) Offer(c Candidate) error {
 		h.keys[i] = sortKey(&c, &s.search.Sort[i])
 	}
 	if len(s.best.all) < size {
+		s.kept += h.bytes()
 		heap.Push(&s.best, h)
 	} else if s.best.compare(&h, &s.best.all[0]) < 0 {
+		s.kept += h.bytes() - s.best.all[0].bytes()
 		s.best.all[0] = h
 		heap.Fix(&s.best, 0)
+	}
+	if s.kept > maxKept {
+		return invalid("the search has to keep more than %d bytes of what it sorts by: ask for a page further to the front, or narrow it", maxKept)
 	}
 	return nil
 }
@@ -245,6 +260,16 @@ func rank(v any) int {
 type hit struct {
 	id   string
 	keys []any
+}
+
+// bytes is how much memory its texts take.
+func (h *hit) bytes() (n int) {
+	for _, k := range h.keys {
+		if s, ok := k.(string); ok {
+			n += len(s)
+		}
+	}
+	return n
 }
 
 // hits is a heap with the last one of the order on top.

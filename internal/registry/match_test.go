@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -179,5 +180,33 @@ func BenchmarkOffer(b *testing.B) {
 		if err := sel.Offer(registry.Candidate{ID: "d", Doc: doc}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// What devices hold is up to those who write it, and what is asked up to those
+// who search: neither may take all memory, or a processor for ever.
+func TestSelectionKeepsLittle(t *testing.T) {
+	sort := slices.Repeat([]registry.Order{{Path: path("/ext/s")}}, registry.MaxOrders)
+	sel := registry.NewSelection(registry.Search{Limit: 200, Offset: 100_000, Sort: sort})
+	doc := fmt.Appendf(nil, `{"ext":{"s":%q}}`, strings.Repeat("x", 70_000))
+	var err error
+	offered := 0
+	for ; err == nil && offered < 1000; offered++ {
+		err = sel.Offer(registry.Candidate{ID: fmt.Sprint(offered), Doc: doc})
+	}
+	if !errors.Is(err, iot.ErrInvalid) || offered > 64<<20/(registry.MaxOrders*70_000)+1 {
+		t.Errorf("got %v after %d candidates of %d bytes", err, offered, registry.MaxOrders*70_000)
+	}
+}
+
+func TestSelectionOfNobody(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	sel := registry.NewSelection(registry.Search{Limit: 1, Done: ctx.Done()})
+	if err := sel.Offer(registry.Candidate{ID: "a", Doc: []byte("{}")}); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := sel.Offer(registry.Candidate{ID: "b", Doc: []byte("{}")}); !errors.Is(err, iot.ErrTimeout) {
+		t.Errorf("got %v, want a timeout", err)
 	}
 }

@@ -93,7 +93,7 @@ func patched(ifVersion string, apply func() (string, error)) (version string, er
 func checkPatch(what string, patch []byte) error {
 	b := bytes.TrimSpace(patch)
 	switch {
-	case !json.Valid(b):
+	case !validJSON(b):
 		return invalid("body is not valid JSON")
 	case b[0] != '{':
 		return invalid("body is not a merge patch of a %s, want an object", what)

@@ -52,6 +52,9 @@ type Search struct {
 	Limit     int      // rows of the page, >= 1
 	IsGateway *bool    // devices only: named in the via of a device of the tenant, or member of a group
 	MaxScan   int      // documents read at most; 0 = [DefaultMaxScan]
+	// Done, when closed, says that nobody waits for the answer any more: the
+	// search ends before its next document with iot.ErrTimeout. nil = never.
+	Done <-chan struct{}
 }
 
 // DefaultMaxScan is how many documents a search reads where no index helps.

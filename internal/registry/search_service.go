@@ -17,13 +17,14 @@ const (
 	DefaultPageSize = 30
 	MaxFilters      = 32
 	MaxOrders       = 32
-	maxPointer      = 32 // names in a path
+	maxPointer      = 32   // names in a path
+	maxFilterText   = 1024 // bytes: a pattern costs as often as it is long, at each place of a text
 )
 
 // SearchTenants returns one page of the tenants that match (contract:
 // registry, section 8); iot.ErrNotFound when none does.
 func (s *Service) SearchTenants(ctx context.Context, q Search) (TenantPage, error) {
-	if err := checkSearch(&q); err != nil {
+	if err := checkSearch(ctx, &q); err != nil {
 		return TenantPage{}, err
 	}
 	page, err := s.store.SearchTenants(ctx, q)
@@ -36,7 +37,7 @@ func (s *Service) SearchTenants(ctx context.Context, q Search) (TenantPage, erro
 // SearchTenantsAmong is [Service.SearchTenants] for those of the given tenants
 // that exist. It reads each of them.
 func (s *Service) SearchTenantsAmong(ctx context.Context, ids []iot.TenantID, q Search) (TenantPage, error) {
-	if err := checkSearch(&q); err != nil {
+	if err := checkSearch(ctx, &q); err != nil {
 		return TenantPage{}, err
 	}
 	found := make(map[string]TenantRecord, len(ids))
@@ -72,7 +73,7 @@ func (s *Service) SearchTenantsAmong(ctx context.Context, ids []iot.TenantID, q 
 // SearchDevices returns one page of a tenant's devices that match;
 // iot.ErrNotFound when none does or the tenant does not exist.
 func (s *Service) SearchDevices(ctx context.Context, tenant iot.TenantID, q Search) (DevicePage, error) {
-	if err := checkSearch(&q); err != nil {
+	if err := checkSearch(ctx, &q); err != nil {
 		return DevicePage{}, err
 	}
 	page, err := s.store.SearchDevices(ctx, tenant, q)
@@ -82,7 +83,13 @@ func (s *Service) SearchDevices(ctx context.Context, tenant iot.TenantID, q Sear
 	return page, err
 }
 
-func checkSearch(q *Search) error {
+func checkSearch(ctx context.Context, q *Search) error {
+	q.Done = ctx.Done()
+	for i := range q.Filters {
+		if text, ok := q.Filters[i].Value.(string); ok && len(text) > maxFilterText {
+			return invalid("a filter's text has %d bytes, at most %d are allowed", len(text), maxFilterText)
+		}
+	}
 	switch {
 	case q.Limit < 1 || q.Limit > MaxPageSize:
 		return invalid("page size %d is not in 1..%d", q.Limit, MaxPageSize)

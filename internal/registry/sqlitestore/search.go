@@ -14,8 +14,16 @@ import (
 // deviceOf selects the columns of a deviceRow, behind the id.
 const deviceOf = `SELECT d.id, d.doc, d.version, d.created, d.updated, d.auto_provisioned, d.notification_sent FROM devices d `
 
-// snapshot runs f in one state of the file.
+// snapshot runs f, which may take long, in one state of the file.
 func (s *Store) snapshot(ctx context.Context, f func(context.Context, *conn) error) error {
+	select {
+	case s.searching <- struct{}{}:
+		defer func() { <-s.searching }()
+	case <-s.closing:
+		return translate(errClosed)
+	case <-ctx.Done():
+		return translate(ctx.Err())
+	}
 	return s.read(ctx, func(ctx context.Context, c *conn) error {
 		if _, err := c.exec(ctx, "BEGIN"); err != nil {
 			return err

@@ -38,9 +38,12 @@ type Store struct {
 	writer  chan *conn // the one writing connection
 	readers chan *conn // readers that nobody uses now
 	count   int        // of readers
-	opened  bool       // the writer exists
-	closing chan struct{}
-	once    sync.Once
+	// searching has room for fewer searches than there are readers: they may take
+	// long, and devices that log in must not wait for them.
+	searching chan struct{}
+	opened    bool // the writer exists
+	closing   chan struct{}
+	once      sync.Once
 
 	pruned   time.Time // when the feed was last shortened; owned by the writer's holder
 	unpruned int       // changes since then; likewise
@@ -65,7 +68,8 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry store: %s: %w", path, err)
 	}
-	s := &Store{db: db, writer: make(chan *conn, 1), readers: make(chan *conn, o.Readers), closing: make(chan struct{})}
+	s := &Store{db: db, writer: make(chan *conn, 1), readers: make(chan *conn, o.Readers), closing: make(chan struct{}),
+		searching: make(chan struct{}, max(1, o.Readers-1))}
 	err = s.connect(ctx, o.Readers)
 	if err == nil {
 		err = s.declare(ctx, o.Indexes)
