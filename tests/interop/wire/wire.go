@@ -18,6 +18,7 @@ import (
 type Options struct {
 	Addr           string
 	User, Password string      // SASL PLAIN; without a user EXTERNAL
+	Bearer         string      // token for OAUTHBEARER; "" = none of it
 	TLS            *tls.Config // nil = plain text
 	MaxFrame       uint32      // bytes; 0 = 65536
 	Window         uint32      // the session's incoming-window in frames; 0 = 2^31-1
@@ -98,6 +99,9 @@ func (c *Client) login(o Options) error {
 	init := &amqp.SASLInit{Mechanism: "EXTERNAL", InitialResponse: []byte{}}
 	if o.User != "" {
 		init = &amqp.SASLInit{Mechanism: "PLAIN", InitialResponse: []byte("\x00" + o.User + "\x00" + o.Password)}
+	}
+	if o.Bearer != "" {
+		init = &amqp.SASLInit{Mechanism: "OAUTHBEARER", InitialResponse: []byte("n,,\x01auth=Bearer " + o.Bearer + "\x01\x01")}
 	}
 	if _, err := c.Conn.Write(amqp.AppendFrame([]byte(amqp.HeaderSASL), amqp.FrameSASL, 0, init)); err != nil {
 		return err
