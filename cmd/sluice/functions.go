@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/auth"
 	"github.com/sluice-iot/sluice/internal/config"
+	"github.com/sluice-iot/sluice/internal/listen"
 )
 
 // lambdaScheme begins the name of a function that is invoked on Lambda.
@@ -50,11 +51,7 @@ func (i *installation) openFunctions(ctx, work context.Context) (err error) {
 		i.invoker = inv
 		return nil
 	default:
-		tlsFor, err := i.clientTLS()
-		if err != nil {
-			return err
-		}
-		inv, err := invokehttp.New(invokehttp.Config{URL: url, Source: "//" + i.cfg.Name + "/" + i.instance(), TLS: tlsFor(""), Log: i.log})
+		inv, err := i.functionsByURL(url)
 		if err != nil {
 			return err
 		}
@@ -62,6 +59,30 @@ func (i *installation) openFunctions(ctx, work context.Context) (err error) {
 		i.invoker = inv
 		return nil
 	}
+}
+
+// functionsByURL proves this process by its certificate, and by a token where one
+// is configured. Functions that are reached by a token are a platform's: whose
+// certificates to believe is the system's to know unless the tls keys say it.
+func (i *installation) functionsByURL(url string) (*invokehttp.Invoker, error) {
+	c := invokehttp.Config{URL: url, Source: "//" + i.cfg.Name + "/" + i.instance(), Log: i.log}
+	own := i.own
+	if i.cfg.Functions.TokenFile != "" {
+		token, err := openToken(i.cfg.Functions.TokenFile)
+		if err != nil {
+			return nil, err
+		}
+		c.Token = token.read
+		if i.cfg.TLS.Certificate == "" {
+			own = listen.Files{CA: i.cfg.TLS.CA}
+		}
+	}
+	tlsFor, err := listen.ClientTLS(own, i.log)
+	if err != nil {
+		return nil, err
+	}
+	c.TLS = tlsFor("")
+	return invokehttp.New(c)
 }
 
 // instance names this process among the components.

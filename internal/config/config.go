@@ -60,6 +60,9 @@ type Functions struct {
 	// Identity is tenant, credentials, registration, assertion and admission: a URL,
 	// or lambda: and the name or ARN of a Lambda function.
 	Identity string `yaml:"identity"`
+	// TokenFile holds the bearer token that proves this process to functions behind
+	// a URL; it is read again when it changes.
+	TokenFile string `yaml:"token-file"`
 }
 
 // Registry chooses the store of tenants, devices and credentials. In the file

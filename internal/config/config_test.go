@@ -88,6 +88,7 @@ func TestPathsAreRelativeToTheFile(t *testing.T) {
 data: store
 identities: who.yaml
 tls: {certificate: c.pem, key: k.pem, ca: /abs/ca.pem}
+functions: {identity: "https://f.example", token-file: token}
 listeners:
 - {role: northbound, address: "127.0.0.1:0", tls: {certificate: l.pem, key: lk.pem}}
 `)
@@ -96,8 +97,8 @@ listeners:
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []string{l.Data, l.Identities, l.TLS.Certificate, l.TLS.CA, l.Listeners[0].TLS.Key, l.Listeners[0].TLS.ClientCA}
-	want := []string{dir + "/store", dir + "/store/who.yaml", dir + "/c.pem", "/abs/ca.pem", dir + "/lk.pem", ""}
+	got := []string{l.Data, l.Identities, l.TLS.Certificate, l.TLS.CA, l.Functions.TokenFile, l.Listeners[0].TLS.Key, l.Listeners[0].TLS.ClientCA}
+	want := []string{dir + "/store", dir + "/store/who.yaml", dir + "/c.pem", "/abs/ca.pem", dir + "/token", dir + "/lk.pem", ""}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -161,6 +162,8 @@ func TestErrors(t *testing.T) {
 		"algorithm":         {"assertions: {algorithm: RS256}", `expected one of EdDSA, ES256`},
 		"plain ingress":     {"notices: {ingresses: [\"http://router:8445\"]}", `use https`},
 		"broker":            {"notices: {broker: broker}", `expected a URL such as https://`},
+		"token without":     {"functions: {token-file: t}", `a token goes with a URL`},
+		"token for lambda":  {"functions: {identity: \"lambda:f\", token-file: t}", `a token goes with a URL`},
 		"lambda":            {"functions: {identity: \"lambda:\"}", `without the name or ARN`},
 		"open management":   {"management: {authentication-required: false}\nlisteners: [{role: management, address: \":8\", tls: {}}]", `loopback addresses only`},
 		"ingress with SASL": {"listeners: [{role: ingress, address: \"localhost:1\", mechanisms: [PLAIN]}]", `speaks no SASL`},

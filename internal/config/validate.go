@@ -173,7 +173,11 @@ func (l *Loaded) checkURLs() error {
 			return err
 		}
 	}
-	if name, ok := strings.CutPrefix(l.Functions.Identity, "lambda:"); ok && name == "" {
+	name, ok := strings.CutPrefix(l.Functions.Identity, "lambda:")
+	if l.Functions.TokenFile != "" && (ok || l.Functions.Identity == "") {
+		return l.errorf("functions.token-file", "a token goes with a URL in functions.identity")
+	}
+	if ok && name == "" {
 		return l.errorf("functions.identity", "lambda: without the name or ARN of a function")
 	} else if ok || l.Functions.Identity == "" {
 		return nil
