@@ -205,7 +205,7 @@ func setJSON(e *event.Event, v any) error {
 // setText sets subject or an extension to an identifier of the caller.
 func setText(e *event.Event, name, value string) error {
 	if !isText(value) {
-		return iot.Errorf(iot.ErrInvalid, "%s holds control characters or invalid UTF-8", name)
+		return badText(name)
 	}
 	if name == "subject" {
 		e.SetSubject(value)

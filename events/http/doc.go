@@ -4,7 +4,7 @@
 // decided elsewhere.
 //
 // Headers are coded here because the CloudEvents SDK, whose event type this
-// package fills, writes no percent-encoding; the JSON forms are the SDK's.
+// package fills, writes no percent-encoding; the JSON format is that of package events.
 //
 //	in, err := http.Read(r.Header, body)
 //	err = http.WriteResponse(w, http.Binary, 200, &out)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/status"
 )
@@ -58,9 +59,9 @@ func Read(h http.Header, body []byte) (event.Event, error) {
 		if err != nil {
 			return event.Event{}, iot.Errorf(iot.ErrInvalid, "CloudEvent headers: %s", err)
 		}
-		return e, nil
+		return e, events.CheckAttributes(&e)
 	case Structured:
-		return readJSON(body)
+		return events.ParseJSON(body)
 	}
 	return event.Event{}, iot.Errorf(status.ErrNotCloudEvent, "want a CloudEvent: ce-specversion or %s", StructuredType)
 }
@@ -77,27 +78,9 @@ func ReadBatch(body []byte, limit int) (list []event.Event, errs []error, err er
 	}
 	list, errs = make([]event.Event, len(raw)), make([]error, len(raw))
 	for i, r := range raw {
-		list[i], errs[i] = readJSON(r)
+		list[i], errs[i] = events.ParseJSON(r)
 	}
 	return list, errs, nil
-}
-
-func readJSON(b []byte) (event.Event, error) {
-	var head struct {
-		SpecVersion string `json:"specversion"`
-		ID          string `json:"id"`
-	}
-	if err := json.Unmarshal(b, &head); err != nil {
-		return event.Event{}, iot.Errorf(iot.ErrInvalid, "a structured CloudEvent is a JSON object")
-	}
-	if head.SpecVersion != event.CloudEventsVersionV1 {
-		return event.Event{}, iot.Errorf(iot.ErrInvalid, "specversion is %.20q, want 1.0", head.SpecVersion)
-	}
-	e := event.New()
-	if err := e.UnmarshalJSON(b); err != nil {
-		return event.Event{}, iot.Errorf(iot.ErrInvalid, "CloudEvent %.80q does not decode", head.ID)
-	}
-	return e, nil
 }
 
 // WriteRequest puts e in binary mode into h and returns the body.

@@ -93,6 +93,7 @@ func TestReadRefuses(t *testing.T) {
 		"no CloudEvent":        {nethttp.Header{"Content-Type": {"application/json"}}, "{}", status.ErrNotCloudEvent},
 		"version 0.3":          {nethttp.Header{"Ce-Specversion": {"0.3"}}, "", iot.ErrInvalid},
 		"not UTF-8":            {nethttp.Header{"Ce-Specversion": {ok}, "Ce-Subject": {"%ff"}}, "", iot.ErrInvalid},
+		"control character":    {nethttp.Header{"Ce-Specversion": {ok}, "Ce-Tenantid": {"a%01b"}}, "", iot.ErrInvalid},
 		"twice":                {nethttp.Header{"Ce-Specversion": {ok}, "Ce-Id": {"a", "b"}}, "", iot.ErrInvalid},
 		"bad time":             {nethttp.Header{"Ce-Specversion": {ok}, "Ce-Time": {"noon"}}, "", iot.ErrInvalid},
 		"bad name":             {nethttp.Header{"Ce-Specversion": {ok}, "Ce-A-B": {"x"}}, "", iot.ErrInvalid},
@@ -100,6 +101,7 @@ func TestReadRefuses(t *testing.T) {
 		"structured, no JSON":  {nethttp.Header{"Content-Type": {http.StructuredType}}, "{", iot.ErrInvalid},
 		"structured, array":    {nethttp.Header{"Content-Type": {http.StructuredType}}, "[]", iot.ErrInvalid},
 		"structured, version":  {nethttp.Header{"Content-Type": {http.StructuredType}}, `{"specversion":"0.3"}`, iot.ErrInvalid},
+		"structured, Base64":   {nethttp.Header{"Content-Type": {http.StructuredType}}, `{"specversion":"1.0","id":"a","type":"t","source":"s","data_base64":5}`, iot.ErrInvalid},
 		"structured, bad time": {nethttp.Header{"Content-Type": {http.StructuredType}}, `{"specversion":"1.0","id":"a","type":"t","source":"s","time":"noon"}`, iot.ErrInvalid},
 	} {
 		if _, err := http.Read(tt.h, []byte(tt.body)); !errors.Is(err, tt.want) {
