@@ -17,7 +17,7 @@ SUBMODULES := tools tests/bench/peerbench
 RHEA      := 3.0.5
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-all deps check lint race fuzz bench campaign fmt tidy tidy-check generate vuln clean
+.PHONY: help build run test test-all deps check lint race fuzz bench bench-large campaign fmt tidy tidy-check generate vuln clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -64,8 +64,15 @@ bench: build ## benchmarks beside the code, then the server against its peers
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 	$(GO) run ./tests/bench -rounds $(ROUNDS)
 
-campaign: deps ## what takes hours: soak and storm in full, each fuzz target for ten minutes
-	SLUICE_CAMPAIGN=1 $(GO) test -count=1 -v -timeout 60m ./tests/campaign
+# A quiet machine, some 5 GB of disk and a quarter of an hour.
+bench-large: ## the registry with a million devices in SQLite, and how fast sluice-function starts
+	SLUICE_BENCH_DEVICES=1000000 $(GO) test -run '^$$' -bench BenchmarkLoad -benchtime 1x -timeout 60m ./internal/registry/sqlitestore
+	SLUICE_BENCH_DEVICES=1000000 $(GO) test -run '^$$' -bench BenchmarkLarge -benchtime 2000x -timeout 60m ./internal/registry/sqlitestore
+	SLUICE_BENCH_DEVICES=1000000 $(GO) test -run '^$$' -bench 'BenchmarkAdmit/(sha-256|x509|bcrypt-10-mac)$$' -benchtime 20000x -timeout 60m ./functions
+	$(GO) test -run '^$$' -bench BenchmarkStart -benchtime 50x ./cmd/sluice-function
+
+campaign: deps ## what takes hours: soaks, storms and kills in full, each fuzz target for ten minutes
+	SLUICE_CAMPAIGN=1 $(GO) test -count=1 -v -timeout 120m ./tests/campaign
 	$(MAKE) fuzz FUZZTIME=$(CAMPAIGN_FUZZTIME)
 
 fmt: ## format the source

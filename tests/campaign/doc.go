@@ -1,8 +1,9 @@
 // Package campaign holds the tests that take long: a soak of connections that die
-// and return, and a storm of first attaches. `make campaign` runs them in full,
-// with SLUICE_CAMPAIGN=1, and every fuzz target beside them; `make test-all` runs
-// twenty seconds of each, and `go test` a small one.
+// and return, storms of first attaches and of devices that come back, changes of
+// many devices at once, and stores that are killed under registrations.
+// `make campaign` runs them in full, with SLUICE_CAMPAIGN=1, and every fuzz target
+// beside them; `make test-all` runs twenty seconds of each, and `go test` a small one.
 //
-// The router runs as the built program, so that its memory and goroutines are its
-// own; the clients are those of tests/interop/wire.
+// What is tested runs as the built program, so that its memory, goroutines and death
+// are its own; the AMQP clients are those of tests/interop/wire.
 package campaign
