@@ -79,7 +79,8 @@ func newestKey(keys []StoredKey, now time.Time) *StoredKey {
 // overlap more and are then wiped; with an overlap shorter than the life time
 // of tokens the youngest tokens die early, with 0 at once. A second call on
 // the same UTC day of at returns the key of the first: a schedule may fire
-// twice. A zero at is now.
+// twice. So does one that comes late, of a day before that of the newest key,
+// and it changes nothing. A zero at is now.
 func (s *Signer) Rotate(ctx context.Context, overlap time.Duration, at time.Time) (kid string, err error) {
 	if overlap < 0 {
 		return "", iot.Errorf(iot.ErrInvalid, "overlap is %s, want 0 or more", overlap)
@@ -98,6 +99,9 @@ func (s *Signer) Rotate(ctx context.Context, overlap time.Duration, at time.Time
 	i := slices.IndexFunc(keys, func(k StoredKey) bool { return strings.HasPrefix(k.KID, origin+"-") })
 	if i >= 0 {
 		kid = keys[i].KID
+		if newest := newestKey(keys, now); newest != nil && newest.KID != kid && newest.NotBefore.After(keys[i].NotBefore) {
+			return kid, nil
+		}
 	} else {
 		k, err := s.generate(ctx, origin, now)
 		if err != nil {
@@ -119,7 +123,8 @@ func (s *Signer) Rotate(ctx context.Context, overlap time.Duration, at time.Time
 }
 
 // RotateDue rotates when the key that signs is older than age, and reports
-// whether it did: what a process calls once in a while.
+// whether it did: what a process calls once in a while. However small age is, it
+// does so once on a UTC day, because [Signer.Rotate] does.
 func (s *Signer) RotateDue(ctx context.Context, age, overlap time.Duration) (rotated bool, err error) {
 	now := s.cfg.Now().UTC()
 	keys, err := s.cfg.Store.SigningKeys(ctx)
@@ -130,8 +135,8 @@ func (s *Signer) RotateDue(ctx context.Context, age, overlap time.Duration) (rot
 	if newest == nil || now.Sub(newest.Created) < age {
 		return false, nil
 	}
-	_, err = s.Rotate(ctx, overlap, now)
-	return err == nil, err
+	kid, err := s.Rotate(ctx, overlap, now)
+	return err == nil && kid != newest.KID, err
 }
 
 // retire sets the end of k, never later than it was, and wipes what has ended.

@@ -255,3 +255,47 @@ func TestRotateDue(t *testing.T) {
 		t.Errorf("got %d keys, %v, want 3", len(keys), err)
 	}
 }
+
+// TestRotateDueOnceADay is a limit shorter than a day: no key is made, and none is said to be.
+func TestRotateDueOnceADay(t *testing.T) {
+	c, store := newClock(), &memoryKeys{}
+	s := newSigner(t, store, c, "")
+	sign(t, s, assertion.Subject{Tenant: "T", Device: "D"})
+	for i, want := range []bool{true, false, false} {
+		c.add(time.Minute)
+		if rotated, err := s.RotateDue(t.Context(), time.Minute, time.Hour); err != nil || rotated != want {
+			t.Errorf("step %d: rotated %v, %v, want %v", i, rotated, err, want)
+		}
+	}
+	if keys, err := store.SigningKeys(t.Context()); err != nil || len(keys) != 2 {
+		t.Errorf("got %d keys, %v, want 2", len(keys), err)
+	}
+}
+
+// TestRotateThatComesLate is a schedule's event of yesterday, delivered again after today's.
+func TestRotateThatComesLate(t *testing.T) {
+	c, store := newClock(), &memoryKeys{}
+	s := newSigner(t, store, c, "")
+	yesterday := c.Now()
+	first, err := s.Rotate(t.Context(), 25*time.Hour, yesterday)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.add(24 * time.Hour)
+	second, err := s.Rotate(t.Context(), 25*time.Hour, c.Now())
+	if err != nil || second == first {
+		t.Fatal(second, err)
+	}
+	if again, err := s.Rotate(t.Context(), 25*time.Hour, yesterday); err != nil || again != first {
+		t.Errorf("got key %s, %v, want %s", again, err, first)
+	}
+	keys, err := store.SigningKeys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		if k.KID == second && !k.RetireAfter.IsZero() {
+			t.Error("the newest key is about to end")
+		}
+	}
+}
