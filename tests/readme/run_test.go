@@ -5,12 +5,14 @@ package readme_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -112,9 +114,11 @@ func needs(t *testing.T, b block) {
 		_, err := exec.LookPath("npm")
 		need(t, "Node with npm", err)
 	}
-	if regexp.MustCompile(`\bcurl\b`).MatchString(b.code) {
-		_, err := exec.LookPath("curl")
-		need(t, "curl", err)
+	for _, tool := range []string{"curl", "sqlite3"} {
+		if regexp.MustCompile(`(?m)(^|\s|[|(])` + tool + ` `).MatchString(b.code) {
+			_, err := exec.LookPath(tool)
+			need(t, tool, err)
+		}
 	}
 }
 
@@ -234,19 +238,21 @@ func pattern(line string) string {
 	return strings.ReplaceAll(regexp.QuoteMeta(line), `\.\.\.`, ".*")
 }
 
-// freePorts picks a free port for every one that the pages name.
+// freePorts picks a free port for every one that the pages name: of those that
+// the system does not give to outgoing connections meanwhile, by default.
 func freePorts(t *testing.T) map[string]string {
 	t.Helper()
 	free := map[string]string{}
 	for _, p := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // all are held until all are known
-		_, free[p], err = net.SplitHostPort(l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
+		for tries := 0; free[p] == ""; tries++ {
+			port := strconv.Itoa(20000 + rand.IntN(12000))
+			l, err := net.Listen("tcp", ":"+port)
+			if err == nil {
+				defer l.Close() // all are held until all are known
+				free[p] = port
+			} else if tries == 100 {
+				t.Fatal(err)
+			}
 		}
 	}
 	return free
