@@ -50,7 +50,7 @@ func (d *Directory) plain(ctx context.Context, from netip.Addr, response []byte)
 		return nil, iot.Errorf(iot.ErrUnauthenticated, "malformed PLAIN response: expected 3 fields, name and secret not empty")
 	}
 	var id *Identity
-	if err := d.guesses.attempt(ctx, fields[1], from, func() (err error) {
+	if err := d.attempt(ctx, fields[1], from, func() (err error) {
 		id, err = d.password(ctx, from, fields[1], fields[2])
 		return err
 	}); err != nil {

@@ -20,9 +20,11 @@ const (
 )
 
 // nameAt is a name used at an address. A hash stands for the name, which may be
-// of any length.
+// of any length. What failed before an entry was added or got another secret does not
+// count after that.
 type nameAt struct {
 	name    uint64
+	secret  *verifier // nil = there is none by the name
 	address netip.Addr
 }
 
@@ -42,10 +44,13 @@ func newGuesses() *guesses {
 // attempt calls prove unless too many attempts failed. Where they did, nothing is
 // computed, and what is right is refused like what is wrong. Who has no address is
 // not limited.
-func (g *guesses) attempt(ctx context.Context, name string, from netip.Addr, prove func() error) error {
-	at := nameAt{}
+func (d *Directory) attempt(ctx context.Context, name string, from netip.Addr, prove func() error) error {
+	g, at := d.guesses, nameAt{}
 	if from.IsValid() {
-		at = nameAt{maphash.String(nameSeed, name), from}
+		at = nameAt{name: maphash.String(nameSeed, name), address: from}
+		if e := d.current.Load().entries[name]; e != nil {
+			at.secret = e.verifier
+		}
 	}
 	// The name comes first: its few places may wait for the address's many,
 	// never the other way round.

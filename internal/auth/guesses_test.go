@@ -77,6 +77,36 @@ func TestGuessesAreLimited(t *testing.T) {
 	}
 }
 
+// TestANewSecretIsNotShutOut has an application try before its entry is there.
+func TestANewSecretIsNotShutOut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "identities.yaml")
+	if err := auth.AddIdentityWith(path, "app", "right", auth.Authority{Address: "telemetry/T", May: auth.Read}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := auth.Open(path, auth.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	login := func(name string) error {
+		return logins[auth.Plain](t, d, netip.MustParseAddr("192.0.2.1"), name, "right")
+	}
+	for range 10 {
+		_ = login("late")
+	}
+	if err := login("late"); !errors.Is(err, iot.ErrQuota) {
+		t.Fatalf("got %v", err)
+	}
+	if err := auth.AddIdentityWith(path, "late", "right", auth.Authority{Address: "telemetry/T", May: auth.Read}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(login("late"), login("app")); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestGuessesOfOneAddress tries many names from one network.
 func TestGuessesOfOneAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -86,7 +86,7 @@ func (x *scramExchange) clientFinal(ctx context.Context, response []byte) (chall
 	if m.binding != x.gs2 || m.nonce != x.whole {
 		return nil, nil, errMechanism(ScramSHA256, "nonce or header is not that of this dialogue")
 	}
-	err = x.d.guesses.attempt(ctx, x.name, x.from, func() (err error) {
+	err = x.d.attempt(ctx, x.name, x.from, func() (err error) {
 		challenge, err = x.prove(m)
 		return err
 	})
