@@ -161,7 +161,7 @@ func (a *Admissions) Admit(ctx context.Context, r *Request) (Admission, error) {
 	}
 	now, address := time.Now(), attempts.Address(r.Remote)
 	refused := a.refused(r, address, now)
-	if e := a.cache.get(k); a.valid(e, now) && (refused == 0 || e.address == address) {
+	if e := a.cache.get(k, now); e != nil && (refused == 0 || e.address == address) {
 		return Admission{r, e}, nil
 	}
 	if refused > 0 {
@@ -183,6 +183,24 @@ func (a *Admissions) Admit(ctx context.Context, r *Request) (Admission, error) {
 		return Admission{}, c.err
 	}
 	return Admission{r, c.entry}, nil
+}
+
+// AdmissionCounts tell how admissions went since the start.
+type AdmissionCounts struct {
+	Hits, Misses uint64 // look-ups that the cache answered, and others
+	Kept         int    // answers, some of them expired
+	Asking       int    // calls under way
+	Following    bool   // of every registry change
+}
+
+// Counts returns what [AdmissionCounts] says.
+func (a *Admissions) Counts() AdmissionCounts {
+	n := AdmissionCounts{Following: a.follow.since.Load() != never}
+	n.Hits, n.Misses, n.Kept = a.cache.counts()
+	a.mu.Lock()
+	n.Asking = a.calls
+	a.mu.Unlock()
+	return n
 }
 
 // renew asks anew for what old answered, unless somebody did so already.

@@ -387,6 +387,26 @@ func TestCacheTellsGuessersNothing(t *testing.T) {
 	}
 }
 
+func TestAdmissionsAreCounted(t *testing.T) {
+	a, _ := newAdmissions(t, adapters.AdmissionOptions{MaxAge: time.Hour})
+	for range 3 {
+		if _, err := a.Admit(t.Context(), good()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _ = a.Admit(t.Context(), request("nobody", "wrong", home))
+	a.Following(true)
+	got := a.Counts()
+	got.Asking = 0 // the last call may not have been uncounted yet
+	if want := (adapters.AdmissionCounts{Hits: 2, Misses: 2, Kept: 1, Following: true}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	a.Following(false)
+	if a.Counts().Following {
+		t.Error("it still follows")
+	}
+}
+
 func TestAttemptMemoryIsBounded(t *testing.T) {
 	a, _ := newAdmissions(t, adapters.AdmissionOptions{MaxEntries: 100, FailuresPerAddress: -1})
 	for i := range 1000 {

@@ -24,6 +24,8 @@ type cache struct {
 
 type shard struct {
 	mu      sync.Mutex
+	hits    uint64 // look-ups that found an answer
+	misses  uint64
 	entries map[key]*entry
 	calls   map[key]*call
 }
@@ -46,12 +48,29 @@ func (c *cache) init(max int, interval time.Duration, valid func(*entry, time.Ti
 
 func (c *cache) shard(k *key) *shard { return &c.shards[k[0]%shards] }
 
-// get returns the entry of k, valid or not.
-func (c *cache) get(k key) *entry {
+// get returns the entry of k, nil where there is no valid one.
+func (c *cache) get(k key, now time.Time) *entry {
 	s := c.shard(&k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.entries[k]
+	e := s.entries[k]
+	if !c.valid(e, now) {
+		s.misses++
+		return nil
+	}
+	s.hits++
+	return e
+}
+
+// counts adds up the shards.
+func (c *cache) counts() (hits, misses uint64, kept int) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		hits, misses, kept = hits+s.hits, misses+s.misses, kept+len(s.entries)
+		s.mu.Unlock()
+	}
+	return hits, misses, kept
 }
 
 // put and remove keep the index in step. s.mu is held.

@@ -148,6 +148,7 @@ var (
 	deliveriesDesc  = desc("deliveries_total", "Deliveries by what became of them; a multicast counts once per receiver.", "pattern", "result")
 	overrunDesc     = desc("receivers_overrun_total", "Multicast receivers detached because they fell behind.", "pattern")
 	refusedDesc     = desc("logins_refused_total", "Log-ins not looked at because too many before them had failed.")
+	requestsDesc    = desc("service_requests_total", "Requests to the addresses of the registry by the status of the reply; rejected and released ones had none.", "endpoint", "status")
 	tenantDesc      = desc("tenant_deliveries_total", "Deliveries per tenant; tenants without room for series of their own are summed up as other.", "tenant", "result")
 )
 
@@ -157,7 +158,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements [prometheus.Collector].
 func (r *Router) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{connectionsDesc, openedDesc, addressesDesc, linksDesc, surplusDesc, deliveriesDesc, overrunDesc, refusedDesc, tenantDesc} {
+	for _, d := range []*prometheus.Desc{connectionsDesc, openedDesc, addressesDesc, linksDesc, surplusDesc, deliveriesDesc, overrunDesc, refusedDesc, requestsDesc, tenantDesc} {
 		ch <- d
 	}
 }
@@ -179,6 +180,11 @@ func (r *Router) Collect(ch chan<- prometheus.Metric) {
 	}
 	if r.directory != nil {
 		counter(refusedDesc, r.directory.Refused())
+	}
+	if r.services != nil {
+		for k, n := range r.services.Counts() {
+			counter(requestsDesc, n, k.Endpoint, k.Status)
+		}
 	}
 	s := r.usage.now(r.forward)
 	for pattern, p := range s.patterns {

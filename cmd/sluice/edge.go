@@ -68,6 +68,7 @@ func (i *installation) openAdapters(_, work context.Context) error {
 	i.admissions = adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: i.invoker,
 		FailuresPerAuthID: h.FailedAttemptsPerAuthID, FailuresPerAddress: h.FailedAttemptsPerAddress, Logger: i.log})
 	i.closers = append(i.closers, i.admissions.Close)
+	i.metrics.MustRegister(admissionFigures(i.admissions.Counts)...)
 	i.downstream, err = downstream.New(downstream.Options{
 		Routers: routers, Instance: i.instance(), Login: peer.ExternalLogin(),
 		CreditWait: i.cfg.CreditWait, SendTimeout: i.cfg.SendTimeout, Notices: i.admissions, Logger: i.log,
@@ -165,6 +166,7 @@ func (i *installation) serveRouter(work context.Context) error {
 		}
 	}
 	ingress := notices.NewIngress(notices.IngressOptions{Name: i.cfg.Name, Take: i.follower.Take, Token: i.directory.Token, Logger: i.log})
+	i.metrics.MustRegister(ingressFigures(ingress.Refused)...)
 	for _, s := range i.sockets[config.RoleIngress] {
 		if err := i.serveHTTP(work, s, &http.Server{Handler: ingress}); err != nil {
 			return err

@@ -115,6 +115,7 @@ func (i *installation) openIdentity(ctx context.Context) (err error) {
 		}
 	})
 	i.health.Readiness("registry", i.identity.Readiness)
+	i.metrics.MustRegister(changeFigures(i.identity.Posted)...)
 	return nil
 }
 

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,9 +17,9 @@ import (
 	"github.com/sluice-iot/sluice/internal/auth"
 )
 
-// startUp runs `sluice up` on free ports until the test ends and returns its
+// startUp runs `sluice up` on free ports, with more flags, until the test ends and returns its
 // data folder.
-func startUp(t *testing.T) string {
+func startUp(t *testing.T, more ...string) string {
 	t.Helper()
 	data := filepath.Join(t.TempDir(), "data")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -24,9 +27,9 @@ func startUp(t *testing.T) string {
 	failed := make(chan string, 1)
 	wg.Go(func() {
 		var stderr bytes.Buffer
-		if run(ctx, []string{"up", "--data", data, "--listener", `{role: northbound, address: "127.0.0.1:0"}`,
+		if run(ctx, append([]string{"up", "--data", data, "--listener", `{role: northbound, address: "127.0.0.1:0"}`,
 			"--listener", `{role: northbound, address: "127.0.0.1:0", tls: {}}`,
-			"--listener", `{role: management, address: "127.0.0.1:0"}`, "--log-level", "error"}, &stderr, &stderr) != 0 {
+			"--listener", `{role: management, address: "127.0.0.1:0"}`, "--log-level", "error"}, more...), &stderr, &stderr) != 0 {
 			failed <- stderr.String()
 		}
 	})
@@ -156,6 +159,39 @@ func TestRouterCommandsRefuse(t *testing.T) {
 		var out, stderr bytes.Buffer
 		if code := run(t.Context(), tt.args, &out, &stderr); code != 1 || !strings.Contains(stderr.String(), tt.want) {
 			t.Errorf("%v: got %d, %q, want %q", tt.args, code, stderr.String(), tt.want)
+		}
+	}
+}
+
+// TestFigures expects the figures of every part of `sluice up` at the health listener.
+func TestFigures(t *testing.T) {
+	probe, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := probe.Addr().String()
+	probe.Close()
+	startUp(t, "--listener", `{role: health, address: "`+address+`"}`, "--listener", `{role: adapter/http, address: "127.0.0.1:0"}`)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"sluice_build_info{", "sluice_router_connections{", "sluice_router_notices_tenants ", "sluice_router_logins_refused_total ",
+		"sluice_router_ingress_refused_total 0", `sluice_registry_changes_posted_total{result="left"} 0`, `sluice_adapter_admissions_total{result="miss"} 0`,
+		"sluice_adapter_admissions_kept 0", "sluice_adapter_admission_calls 0", "sluice_adapter_registry_followed ",
+	} {
+		if !strings.Contains(string(text), "\n"+want) {
+			t.Errorf("%s is missing", want)
 		}
 	}
 }

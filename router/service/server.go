@@ -3,7 +3,9 @@ package service
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -55,7 +57,14 @@ type Server struct {
 	waiting int
 	callers map[*peer.Conn]*turns
 	closing bool
+	counts  map[Kind]int64
 	flying  sync.WaitGroup
+}
+
+// Kind is what requests are counted by.
+type Kind struct {
+	Endpoint string // Tenant, Registration or Credentials
+	Status   string // of the reply, or rejected, or released where there were too many
 }
 
 // turns are the calls that one connection may have made at a time.
@@ -74,7 +83,7 @@ func New(o Options) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{o: o, working: make(chan struct{}, maxWorking), callers: map[*peer.Conn]*turns{}}
+	s := &Server{o: o, working: make(chan struct{}, maxWorking), callers: map[*peer.Conn]*turns{}, counts: map[Kind]int64{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -83,12 +92,14 @@ func New(o Options) *Server {
 func (s *Server) Request(q *forward.Request) {
 	req, refused := parse(q.Address, q.Message)
 	if refused != nil {
+		s.count(q.Address, "rejected")
 		q.Settle(amqp.AppendRejected(nil, refused))
 		q.Done()
 		return
 	}
 	mine := s.enter(q.Conn)
 	if mine == nil {
+		s.count(q.Address, "released")
 		q.Settle(amqp.StateReleased)
 		q.Done()
 		return
@@ -158,7 +169,23 @@ func (s *Server) reply(c *peer.Conn, req *request, mine *turns) []byte {
 		a = failed(500, "internal error")
 		message, _ = encode(req, &a)
 	}
+	s.count(req.address, strconv.Itoa(int(a.status)))
 	return message
+}
+
+// count counts a request. There are three endpoints and few statuses.
+func (s *Server) count(address, status string) {
+	endpoint, _, _ := strings.Cut(address, "/")
+	s.mu.Lock()
+	s.counts[Kind{endpoint, status}]++
+	s.mu.Unlock()
+}
+
+// Counts returns how many requests there were since the start.
+func (s *Server) Counts() map[Kind]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.counts)
 }
 
 // perform decides on a request in the order of messaging 2.3, and waits for its turn.

@@ -226,6 +226,23 @@ func TestAdaptersOf2018GetTheAssertion(t *testing.T) {
 	}
 }
 
+func TestRequestsAreCounted(t *testing.T) {
+	s := serve(t, invoker(func(_ context.Context, req events.Request) (events.Reply, error) {
+		if req.Tenant() == "T" {
+			return &events.TenantGot{TenantObject: events.TenantObject{ID: "T"}}, nil
+		}
+		return nil, iot.Errorf(iot.ErrNotFound, "no such tenant")
+	}))
+	for _, tenant := range []string{"T", "T", "U"} {
+		ask(t, s, "tenant", request(t, "get", with("tenant_id", tenant), nil))
+	}
+	ask(t, s, "registration/T", request(t, "paint", nil, nil))
+	want := map[service.Kind]int64{{Endpoint: "tenant", Status: "200"}: 2, {Endpoint: "tenant", Status: "404"}: 1, {Endpoint: "registration", Status: "400"}: 1}
+	if diff := cmp.Diff(want, s.Counts()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestCorrelation(t *testing.T) {
 	s := serve(t, invoker(func(context.Context, events.Request) (events.Reply, error) { return registered, nil }))
 	id := amqp.UUID{0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef}

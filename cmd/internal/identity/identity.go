@@ -33,6 +33,7 @@ type Identity struct {
 	Signer    *assertion.Signer
 
 	store     Store
+	notices   *notices.Observer // nil = nobody is told
 	functions []events.Function
 }
 
@@ -77,7 +78,8 @@ func Open(ctx context.Context, cfg *config.Config, data *config.DataFolder, log 
 		return nil, err
 	}
 	if d.Poster != nil {
-		store.Observe(notices.New(d.Poster, log).Observe)
+		id.notices = notices.New(d.Poster, log)
+		store.Observe(id.notices.Observe)
 	}
 	if id.functions, err = functions.Identity(functions.Deps{
 		Registry: id.Registry, Passwords: id.Passwords, Signer: id.Signer, Feed: store,
@@ -90,6 +92,15 @@ func Open(ctx context.Context, cfg *config.Config, data *config.DataFolder, log 
 
 // Functions returns the function of every identity call.
 func (i *Identity) Functions() []events.Function { return i.functions }
+
+// Posted counts the changes that every router took at once, and those that were
+// left to the feed.
+func (i *Identity) Posted() (taken, left uint64) {
+	if i.notices == nil {
+		return 0, 0
+	}
+	return i.notices.Counts()
+}
 
 // Close closes the store. Calls in flight must have ended.
 func (i *Identity) Close() error { return i.store.Close() }
