@@ -1,6 +1,7 @@
 package assertion
 
 import (
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,25 +77,37 @@ func (v *voids) add(tenant iot.TenantID, device iot.DeviceID, rev string, now ti
 	v.epoch.Add(1)
 }
 
-// collapse turns the devices of the tenant that has most of them into one mark
-// for the whole tenant: tokens die that need not, and their devices are
-// admitted once anew, but none survives that must not.
+// collapse turns the devices of those tenants that have most of them into one
+// mark for each such tenant: tokens die that need not, and their devices are
+// admitted once anew, but none survives that must not. It looks at every tenant, and
+// so makes room for many additions at once.
 func (v *voids) collapse() {
-	var most *tenantVoids
+	var bySize [bits.UintSize + 1]int // devices of the tenants that have as many, by powers of two
 	for _, t := range v.tenants {
-		if most == nil || len(t.devices) > len(most.devices) {
-			most = t
+		bySize[bits.Len(uint(len(t.devices)))] += len(t.devices)
+	}
+	least, freed := len(bySize), 0
+	for least > 1 && freed <= v.max/4 {
+		least--
+		freed += bySize[least]
+	}
+	for _, t := range v.tenants {
+		if bits.Len(uint(len(t.devices))) >= least {
+			v.count -= len(t.devices)
+			t.collapse()
 		}
 	}
-	for _, m := range most.devices {
+}
+
+func (t *tenantVoids) collapse() {
+	for _, m := range t.devices {
 		at := m.at
-		if most.all.at.After(at) {
-			at = most.all.at
+		if t.all.at.After(at) {
+			at = t.all.at
 		}
-		most.all = most.all.raised(m.rev, at)
+		t.all = t.all.raised(m.rev, at)
 	}
-	v.count -= len(most.devices)
-	most.devices = map[iot.DeviceID]mark{}
+	t.devices = map[iot.DeviceID]mark{}
 }
 
 // sweep forgets, once an hour, what concerns only tokens that have expired.
