@@ -22,7 +22,8 @@ type Admit struct {
 	DeviceID   iot.DeviceID   `json:"device-id,omitempty"`  // the device acted for, where it differs from the credential's
 }
 
-// TenantRef names a tenant in one of three ways; exactly one member is set.
+// TenantRef names a tenant in one of three ways: one member is set, but with a
+// certificate none need be, and SNI may tell apart the tenants that SubjectDN finds.
 type TenantRef struct {
 	ID        iot.TenantID `json:"id,omitempty"`
 	SubjectDN string       `json:"subject-dn,omitempty"` // RFC 2253

@@ -94,7 +94,7 @@ func (f *Function) Handle(ctx context.Context, req events.CredentialsGet) (*even
 }
 
 func (f *Function) read(ctx context.Context, q registry.Query, cert *x509.Certificate) (registry.Snapshot, error) {
-	s, err := f.Registry.Read(ctx, q)
+	s, err := provisioning.Read(ctx, f.Registry, q)
 	if err == nil && cert != nil {
 		err = checkSubject(&s.Tenant.Tenant, cert, q.AuthID, f.Now())
 	}

@@ -131,3 +131,14 @@ func pause(ctx context.Context) error {
 		return iot.Errorf(iot.ErrTimeout, "no time left to ask again")
 	}
 }
+
+// Read reads what q asks for where q names the tenant by its id. By an alias
+// only the tenant itself is found, and who admits devices finds it (contract:
+// registry, the Tenant API); to all others it is iot.ErrNotFound.
+func Read(ctx context.Context, r Registry, q registry.Query) (registry.Snapshot, error) {
+	s, err := r.Read(ctx, q)
+	if err == nil && s.Tenant.ID != q.Tenant.ID {
+		return registry.Snapshot{}, iot.Errorf(iot.ErrNotFound, "tenant does not exist")
+	}
+	return s, err
+}

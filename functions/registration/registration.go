@@ -84,7 +84,7 @@ func (f *Function) Handle(ctx context.Context, req events.RegistrationAssert) (*
 }
 
 func (f *Function) read(ctx context.Context, q registry.Query) (registry.Snapshot, error) {
-	s, err := f.Registry.Read(ctx, q)
+	s, err := provisioning.Read(ctx, f.Registry, q)
 	if err == nil && !s.Tenant.Tenant.IsEnabled() {
 		err = iot.Errorf(iot.ErrForbidden, "tenant is disabled or not registered")
 	}
