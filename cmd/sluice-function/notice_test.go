@@ -1,10 +1,10 @@
 package main_test
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,96 +12,136 @@ import (
 	"github.com/sluice-iot/sluice/events"
 	cehttp "github.com/sluice-iot/sluice/events/http"
 	"github.com/sluice-iot/sluice/functions/host/hosttest"
-	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/listen"
+	"github.com/sluice-iot/sluice/router/notices"
 )
 
-// ingress is a router's, as far as it takes facts from components.
-type ingress struct {
+// taken is what a router's ingress let in, and what a sink got.
+type taken struct {
 	mu    sync.Mutex
-	facts []events.Fact
-	from  map[string]bool // OU of the clients' certificates
+	facts map[string]bool
 }
 
-func (i *ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (k *taken) take(_ context.Context, facts []events.Fact) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, f := range facts {
+		c := f.(events.RegistryChanged)
+		k.facts[c.Type+" "+c.Change+" "+string(c.DeviceID)] = true
+	}
+	return nil
+}
+
+// ServeHTTP is a sink: it takes one CloudEvent a request from anybody.
+func (k *taken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := cehttp.ReadBody(r.Body, r.ContentLength, 1<<20)
 	if err != nil {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	list, _, err := cehttp.ReadBatch(body, 1000)
+	e, err := cehttp.Read(r.Header, body)
 	if err != nil {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.from[strings.Join(r.TLS.PeerCertificates[0].Subject.OrganizationalUnit, ",")] = true
-	for _, e := range list {
-		f, err := events.DecodeFact(&e)
-		if err != nil {
-			w.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		i.facts = append(i.facts, f)
+	f, err := events.DecodeFact(&e)
+	if err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
 	}
+	_ = k.take(r.Context(), []events.Fact{f})
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// TestChangesReachTheRouters shows it for what the management API changes, and for
-// what a queue had kept.
-func TestChangesReachTheRouters(t *testing.T) {
+// registered are the facts of what the function register does.
+var registered = []string{events.TypeTenantChanged + " CREATE ", events.TypeDeviceChanged + " CREATE D", events.TypeCredentialsChanged + "  D"}
+
+func (k *taken) has(t *testing.T, want ...string) {
+	t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, w := range want {
+		if !k.facts[w] {
+			t.Errorf("%q is missing in %v", w, k.facts)
+		}
+	}
+}
+
+// routers is a router's ingress, and what a process needs to post to it.
+type routers struct {
+	*taken
+	sink     taken
+	env      []string
+	args     []string
+	password string
+}
+
+func newRouters(t *testing.T) *routers {
+	t.Helper()
 	dir := t.TempDir()
 	ca, err := listen.OpenAuthority(dir, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := ca.IssueComponent(dir, "function", "function-0", nil, time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files.CA = ca.CAFile()
-	conf, err := listen.ServerTLS(files, listen.ServerOptions{RequireClient: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	router := &ingress{from: map[string]bool{}}
-	srv := httptest.NewUnstartedServer(router)
-	srv.TLS = conf
-	srv.StartTLS()
-	t.Cleanup(srv.Close)
-
-	data := filepath.Join(dir, "data")
-	identities, password := operator(t, dir)
-	r := hosttest.NewRuntime(t)
-	start(t, environment("SLUICE_DATA="+data, "SLUICE_IDENTITIES="+identities, "AWS_LAMBDA_RUNTIME_API="+r.Address(), "SLUICE_LAMBDA_ACCEPT=http,sqs",
-		"SLUICE_TLS_CERTIFICATE="+files.Certificate, "SLUICE_TLS_KEY="+files.Key, "SLUICE_TLS_CA="+files.CA),
-		"--set", "notices.ingresses=["+srv.URL+"/events]")
-	register(t, byURL(r, password))
-	kept := events.RegistryChanged{Type: events.TypeDeviceChanged, TenantID: "T", Sequence: 99, DeviceID: "kept", Change: "UPDATE", Enabled: true, At: time.Now()}
-	e, err := events.EncodeFact(kept, "sluice.local")
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := r.Invoke(t.Context(), "", sqs(t, e))
-	if err != nil || string(res.Payload) != `{"batchItemFailures":[]}` {
-		t.Errorf("the queue: %s, %v", res.Payload, err)
-	}
-	router.mu.Lock()
-	defer router.mu.Unlock()
-	got := map[string]iot.DeviceID{}
-	for _, f := range router.facts {
-		c := f.(events.RegistryChanged)
-		got[c.Type+" "+c.Change+" "+string(c.DeviceID)] = c.DeviceID
-	}
-	for _, want := range []string{
-		events.TypeTenantChanged + " CREATE ", events.TypeDeviceChanged + " CREATE D", events.TypeCredentialsChanged + "  D", events.TypeDeviceChanged + " UPDATE kept",
-	} {
-		if _, ok := got[want]; !ok {
-			t.Errorf("%q is missing in %v", want, got)
+	issue := func(kind string) listen.Files {
+		files, err := ca.IssueComponent(dir, kind, kind+"-0", nil, time.Hour)
+		if err != nil {
+			t.Fatal(err)
 		}
+		files.CA = ca.CAFile()
+		return files
 	}
-	if len(router.from) != 1 || !router.from["function"] {
-		t.Errorf("posted by %v", router.from)
+	conf, err := listen.ServerTLS(issue("router"), listen.ServerOptions{})
+	if err != nil {
+		t.Fatal(err)
 	}
+	r := &routers{taken: &taken{facts: map[string]bool{}}, sink: taken{facts: map[string]bool{}}}
+	ingress := httptest.NewUnstartedServer(notices.NewIngress(notices.IngressOptions{Name: "sluice.local", Take: r.take}))
+	ingress.TLS = conf
+	ingress.StartTLS()
+	t.Cleanup(ingress.Close)
+	sink := httptest.NewServer(&r.sink)
+	t.Cleanup(sink.Close)
+	var identities string
+	identities, r.password = operator(t, dir)
+	own := issue("function")
+	r.env = environment("SLUICE_DATA="+filepath.Join(dir, "data"), "SLUICE_IDENTITIES="+identities, "K_SINK="+sink.URL,
+		"SLUICE_TLS_CERTIFICATE="+own.Certificate, "SLUICE_TLS_KEY="+own.Key, "SLUICE_TLS_CA="+own.CA)
+	r.args = []string{"--set", "notices.ingresses=[" + ingress.URL + "]"}
+	return r
+}
+
+// TestChangesReachTheRouters shows it for every platform, and on Lambda also for
+// what a queue had kept.
+func TestChangesReachTheRouters(t *testing.T) {
+	t.Run("port", func(t *testing.T) {
+		r := newRouters(t)
+		p := start(t, plus(r.env, "PORT=0"), r.args...)
+		register(t, overHTTP(p.address(t, "function"), r.password))
+		r.has(t, registered...)
+		r.sink.has(t, registered...)
+	})
+	t.Run("listeners", func(t *testing.T) {
+		r := newRouters(t)
+		p := start(t, r.env, append(r.args, "--set", listeners)...)
+		register(t, overHTTP(p.address(t, "management"), r.password))
+		r.has(t, registered...)
+		r.sink.has(t, registered...)
+	})
+	t.Run("lambda", func(t *testing.T) {
+		r, runtime := newRouters(t), hosttest.NewRuntime(t)
+		start(t, plus(r.env, "AWS_LAMBDA_RUNTIME_API="+runtime.Address(), "SLUICE_LAMBDA_ACCEPT=http,sqs"), r.args...)
+		register(t, byURL(runtime, r.password))
+		kept := events.RegistryChanged{Type: events.TypeDeviceChanged, TenantID: "T", Sequence: 99, DeviceID: "kept", Change: "UPDATE", Enabled: true, At: time.Now()}
+		e, err := events.EncodeFact(kept, "sluice.local")
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := runtime.Invoke(t.Context(), "", sqs(t, e))
+		if err != nil || string(res.Payload) != `{"batchItemFailures":[]}` {
+			t.Errorf("the queue: %s, %v", res.Payload, err)
+		}
+		r.has(t, append(registered, events.TypeDeviceChanged+" UPDATE kept")...)
+		r.sink.has(t, registered...)
+	})
 }

@@ -51,7 +51,7 @@ type Config struct {
 	Log           *slog.Logger
 }
 
-// Poster posts facts. Safe for concurrent use. It is a [prometheus.Collector].
+// Poster posts facts. Safe for concurrent use.
 type Poster struct {
 	cfg      Config
 	log      *slog.Logger
