@@ -61,12 +61,24 @@ func (s *Server) SetUser(t testing.TB, realm, name string, change map[string]any
 // Rotate gives a realm another RSA key, which signs from now on; the others stay.
 func (s *Server) Rotate(t testing.TB, realm string) {
 	t.Helper()
+	before := s.activeKey(t, realm)
 	var r struct{ ID string }
 	s.Admin(t, http.MethodGet, "/"+realm, nil, &r)
 	s.Admin(t, http.MethodPost, "/"+realm+"/components", map[string]any{
 		"name": "rotated", "providerId": "rsa-generated", "providerType": "org.keycloak.keys.KeyProvider", "parentId": r.ID,
 		"config": map[string][]string{"priority": {"1000"}, "enabled": {"true"}, "active": {"true"}, "algorithm": {"RS256"}, "keySize": {"2048"}},
 	}, nil)
+	if s.activeKey(t, realm) == before {
+		t.Fatal("the new key does not sign")
+	}
+}
+
+// activeKey is the id of the key that signs.
+func (s *Server) activeKey(t testing.TB, realm string) string {
+	t.Helper()
+	var keys struct{ Active map[string]string }
+	s.Admin(t, http.MethodGet, "/"+realm+"/keys", nil, &keys)
+	return keys.Active["RS256"]
 }
 
 // Token asks a realm's token endpoint for an access token.

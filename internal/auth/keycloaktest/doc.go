@@ -4,7 +4,7 @@
 // realm for each test. tests/deps unpacks and prepares the distribution in
 // build/keycloak, as pom.xml in this folder names it.
 //
-//	k := keycloaktest.Start(t) // skips where there is no Keycloak
+//	k := keycloaktest.Start(t) // skips unless SLUICE_TEST_ALL=1
 //	k.Import(t, realm)         // JSON as of an export
 //	issuer := k.Issuer("plant")
 package keycloaktest
