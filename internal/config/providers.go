@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -29,6 +30,23 @@ type IdentityProvider struct {
 	MaxAge   time.Duration `yaml:"max-age,omitempty" json:"max-age,omitempty"`
 	Timeout  time.Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`     // of a login; 0 = 5 s
 	MaxCalls int           `yaml:"max-calls,omitempty" json:"max-calls,omitempty"` // logins at a time; 0 = 32
+}
+
+// MarshalJSON writes durations as text, as every setting is shown.
+func (p IdentityProvider) MarshalJSON() ([]byte, error) {
+	type plain IdentityProvider
+	shown := struct {
+		plain
+		MaxAge  string `json:"max-age,omitempty"`
+		Timeout string `json:"timeout,omitempty"`
+	}{plain: plain(p)}
+	if p.MaxAge != 0 {
+		shown.MaxAge = p.MaxAge.String()
+	}
+	if p.Timeout != 0 {
+		shown.Timeout = p.Timeout.String()
+	}
+	return json.Marshal(shown)
 }
 
 // SecretVariable is SLUICE_CLIENT_SECRET_ and the name in capitals, with _ for - and dots.

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"encoding/json"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,6 +25,10 @@ func TestIdentityProviders(t *testing.T) {
 	p := l.IdentityProviders[0]
 	if p.ClientSecretFile != filepath.Join(dir, "secret") || p.CA != filepath.Join(dir, "ca.pem") || p.MaxAge != time.Minute || p.SecretVariable() != "SLUICE_CLIENT_SECRET_PLANT_A_1" {
 		t.Errorf("got %+v, variable %s", p, p.SecretVariable())
+	}
+	text, err := json.Marshal(p)
+	if err != nil || !strings.Contains(string(text), `"max-age":"1m0s"`) || strings.Contains(string(text), "timeout") {
+		t.Errorf("shown as %s, %v", text, err)
 	}
 	for text, items := range map[string]string{
 		"name":            "  - {issuer: 'https://id.example', client-id: c, tenants: [ACME]}\n",
