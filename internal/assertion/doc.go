@@ -12,6 +12,6 @@
 //	s, err := assertion.NewSigner(assertion.SignerConfig{Store: store, KEK: kek, Issuer: "//sluice.local"})
 //	tok, err := s.Sign(ctx, assertion.Subject{Tenant: "DEMO", Device: "4711", Rev: "00000000000000000042"})
 //	v := assertion.NewVerifier(assertion.VerifierConfig{Issuer: "//sluice.local", Keys: s.KeySource()})
-//	claims, err := v.Verify([]byte(tok.Token), time.Now())
+//	claims, err := v.Verify([]byte(tok.JWT), time.Now())
 //	ok := err == nil && claims.Matches("DEMO", "4711")
 package assertion

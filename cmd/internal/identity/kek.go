@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"fmt"
 	"os"
 
 	"github.com/sluice-iot/sluice/internal/assertion"
@@ -21,12 +20,8 @@ func NeedsData(cfg *config.Config) bool {
 }
 
 func openKEK(data *config.DataFolder) (assertion.KEK, error) {
-	if text := os.Getenv(KEKVariable); text != "" {
-		kek, err := assertion.ParseKEK(text)
-		if err != nil {
-			return nil, fmt.Errorf("environment variable %s: %w", KEKVariable, err)
-		}
-		return kek, nil
+	if os.Getenv(KEKVariable) != "" {
+		return assertion.EnvKEK(KEKVariable)
 	}
 	return assertion.FileKEK(data.File("keys", "kek"))
 }
