@@ -8,7 +8,7 @@ import "encoding/json"
 // and are nil when it was absent or empty.
 type Tenant struct {
 	Enabled            *bool               `json:"enabled,omitempty"` // nil = never sent, effective true
-	Alias              string              `json:"alias,omitempty" null:"refuse"`
+	Alias              string              `json:"alias,omitempty" null:"refuse" empty:"refuse"`
 	Ext                json.RawMessage     `json:"ext,omitempty"`
 	Defaults           json.RawMessage     `json:"defaults,omitempty"` // default message properties
 	Adapters           []Adapter           `json:"adapters,omitempty"` // nil = every adapter enabled with defaults
@@ -111,7 +111,7 @@ type ConnectionDuration struct {
 
 // Period is an accounting period: Mode is monthly, days or unknown.
 type Period struct {
-	Mode     string `json:"mode"`
+	Mode     string `json:"mode" null:"refuse" empty:"refuse" absent:"refuse"`
 	NoOfDays int    `json:"no-of-days,omitempty"` // for mode days
 }
 

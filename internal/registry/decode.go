@@ -90,8 +90,9 @@ func explain(err error) string {
 var opaque = []reflect.Type{reflect.TypeFor[iot.Timestamp](), reflect.TypeFor[json.RawMessage]()}
 
 // checkMembers compares the member names of a JSON value with those of a Go
-// type, which encoding/json does not do exactly: it ignores case. A member
-// whose field has the tag null:"refuse" must not be null.
+// type, which encoding/json does not do exactly: it ignores case. What a member
+// must not be is said by tags of its field: null:"refuse", empty:"refuse" for
+// text, and absent:"refuse".
 func checkMembers(raw json.RawMessage, t reflect.Type, path string) error {
 	if slices.Contains(opaque, t) || string(raw) == "null" {
 		return nil
@@ -126,9 +127,9 @@ func checkElements(raw json.RawMessage, t reflect.Type, path string) error {
 
 // field is a member that a Go type has.
 type field struct {
-	name    string
-	of      reflect.Type
-	notNull bool
+	name                       string
+	of                         reflect.Type
+	notNull, notEmpty, present bool
 }
 
 // fields are those of the types that were asked for; finding them takes longer
@@ -142,7 +143,8 @@ func fieldsOf(t reflect.Type) []field {
 	var all []field
 	for _, f := range reflect.VisibleFields(t) {
 		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
-			all = append(all, field{name, f.Type, f.Tag.Get("null") == "refuse"})
+			refused := func(what string) bool { return f.Tag.Get(what) == "refuse" }
+			all = append(all, field{name, f.Type, refused("null"), refused("empty"), refused("absent")})
 		}
 	}
 	fields.Store(t, all)
@@ -156,14 +158,18 @@ func checkStruct(raw json.RawMessage, t reflect.Type, path string) error {
 	}
 	for _, f := range fieldsOf(t) {
 		value, ok := members[f.name]
-		if !ok {
+		at := path + "." + f.name
+		switch {
+		case !ok && f.present:
+			return fmt.Errorf("%s: is missing", at)
+		case !ok:
 			continue
+		case string(value) == "null" && f.notNull:
+			return fmt.Errorf("%s: must not be null", at)
+		case string(value) == `""` && f.notEmpty:
+			return fmt.Errorf("%s: must not be empty", at)
 		}
 		delete(members, f.name)
-		at := path + "." + f.name
-		if string(value) == "null" && f.notNull {
-			return fmt.Errorf("%s: must not be null", at)
-		}
 		if err := checkMembers(value, f.of, at); err != nil {
 			return err
 		}

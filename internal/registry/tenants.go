@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"math"
 	"regexp"
 	"slices"
 
@@ -60,8 +61,8 @@ func checkTenant(t *iot.Tenant) error {
 	if t.Alias != "" && !aliasForm.MatchString(t.Alias) {
 		return invalid("alias %.60q does not match the pattern [a-z0-9-]+", t.Alias)
 	}
-	if t.MinimumMessageSize < 0 {
-		return invalid("minimum-message-size: is %d, want 0 or more", t.MinimumMessageSize)
+	if t.MinimumMessageSize < 0 || t.MinimumMessageSize > math.MaxInt32 {
+		return invalid("minimum-message-size: is %d, want 0 to %d", t.MinimumMessageSize, math.MaxInt32)
 	}
 	if err := freeForm("ext", &t.Ext); err != nil {
 		return err
@@ -114,6 +115,9 @@ func checkResourceLimits(t *iot.Tenant) error {
 			return err
 		}
 	}
+	if l.MaxConnections != nil && *l.MaxConnections > math.MaxInt32 { // components of Hono read 32 bits
+		return invalid("resource-limits.max-connections: is %d, want at most %d", *l.MaxConnections, math.MaxInt32)
+	}
 	if l.DataVolume != nil {
 		v := *l.DataVolume
 		l.DataVolume = &v
@@ -156,8 +160,8 @@ func checkPeriod(path, member string, since iot.Timestamp, limit **int64, p *iot
 	if !slices.Contains([]string{"monthly", "days", "unknown"}, p.Mode) {
 		return invalid("%s.period: mode %.40q is neither monthly nor days", path, p.Mode)
 	}
-	if p.NoOfDays < 0 {
-		return invalid("%s.period: no-of-days is %d, want 0 or more", path, p.NoOfDays)
+	if p.NoOfDays < 0 || p.NoOfDays > math.MaxInt32 {
+		return invalid("%s.period: no-of-days is %d, want 0 to %d", path, p.NoOfDays, math.MaxInt32)
 	}
 	return nil
 }
