@@ -9,10 +9,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/functions/host"
 	"github.com/sluice-iot/sluice/functions/host/knative"
 	"github.com/sluice-iot/sluice/internal/config"
@@ -43,6 +45,9 @@ func (p *program) serveHTTP() error {
 	defer cancel()
 	if p.users != nil {
 		s.group.Go(func() { p.users.Watch(ctx, time.Second) })
+	}
+	if slices.Contains(p.parts.types, events.TypeAssertionRotate) {
+		s.group.Go(func() { p.id.KeepKeys(ctx, p.cfg, p.log) }) // no schedule reaches a process
 	}
 	var err error
 	if port := os.Getenv(portVariable); port != "" {

@@ -82,6 +82,25 @@ func TestListeners(t *testing.T) {
 }
 
 // issuer is one that the identities file trusts.
+// TestOldSigningKeysAreReplaced where no schedule does it.
+func TestOldSigningKeysAreReplaced(t *testing.T) {
+	data := t.TempDir()
+	_, password := operator(t, data)
+	env := environment("SLUICE_DATA=" + data)
+	p := start(t, env, "--set", listeners)
+	register(t, overHTTP(p.address(t, "management"), password))
+	admits(t, component(t, p, data, "adapter"))
+	p.stop(t)
+	p = start(t, env, "--set", listeners, "--set", "assertions.rotate-after=1ms")
+	for !strings.Contains(p.log(), "signing key rotated") {
+		time.Sleep(10 * time.Millisecond)
+	}
+	keys, err := events.Call(t.Context(), component(t, p, data, "router"), events.AssertionKeys{})
+	if err != nil || len(keys.Keys) != 2 {
+		t.Errorf("got %+v, %v, want the old key and the new one", keys, err)
+	}
+}
+
 func issuer(t *testing.T) (url string, token func(authorities string) string) {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)

@@ -48,15 +48,6 @@ func NewKEK(key []byte) (KEK, error) {
 	return &localKEK{aead: aead}, nil
 }
 
-// ParseKEK is [NewKEK] for a key in the form of [ParseKey].
-func ParseKEK(text string) (KEK, error) {
-	key, err := ParseKey(text)
-	if err != nil {
-		return nil, err
-	}
-	return NewKEK(key)
-}
-
 // EnvKEK is [NewKEK] for the key that an environment variable holds; see [EnvKey].
 func EnvKEK(name string) (KEK, error) {
 	key, err := EnvKey(name)

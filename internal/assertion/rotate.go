@@ -35,6 +35,12 @@ func (s *Signer) key(ctx context.Context) (*activeKey, error) {
 	return s.active, nil
 }
 
+// Ready returns nil where Sign has a key. It makes the first one if none is stored.
+func (s *Signer) Ready(ctx context.Context) error {
+	_, err := s.key(ctx)
+	return err
+}
+
 // load looks at the stored keys; the caller holds s.mu.
 func (s *Signer) load(ctx context.Context, now time.Time) error {
 	keys, err := s.cfg.Store.SigningKeys(ctx)

@@ -147,6 +147,9 @@ func TestAnotherKEKOpensNothing(t *testing.T) {
 	if _, err := s.Sign(t.Context(), assertion.Subject{Tenant: "T", Device: "D"}); err == nil || !strings.Contains(err.Error(), "key-encryption key") {
 		t.Errorf("got %v", err)
 	}
+	if s.Ready(t.Context()) == nil {
+		t.Error("is ready to sign")
+	}
 }
 
 func TestNewSignerRefuses(t *testing.T) {
@@ -216,14 +219,14 @@ func TestFileKEK(t *testing.T) {
 	}
 }
 
-func TestParseKEK(t *testing.T) {
+func TestParseKey(t *testing.T) {
 	for text, ok := range map[string]bool{
 		base64.StdEncoding.EncodeToString(make([]byte, 32)) + "\n": true,
 		base64.StdEncoding.EncodeToString(make([]byte, 16)):        false,
 		"not base64": false,
 		"":           false,
 	} {
-		if _, err := assertion.ParseKEK(text); (err == nil) != ok {
+		if _, err := assertion.ParseKey(text); (err == nil) != ok {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

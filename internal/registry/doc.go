@@ -7,6 +7,6 @@
 // state. Every change writes its row of the change feed in its own
 // transaction; telling others about it is not done here.
 //
-//	s := registry.New(store, registry.Options{})
-//	version, err := s.CreateTenant(ctx, "DEMO", iot.Tenant{})
+//	s, err := registry.New(store, registry.Options{})
+//	id, version, err := s.CreateTenant(ctx, "DEMO", iot.Tenant{})
 package registry

@@ -105,11 +105,11 @@ func (i *Identity) Posted() (taken, left uint64) {
 // Close closes the store. Calls in flight must have ended.
 func (i *Identity) Close() error { return i.store.Close() }
 
-// Ready returns nil when the store answers.
+// Ready returns nil when the store answers and its signing key opens.
 func (i *Identity) Ready(ctx context.Context) error {
 	_, err := i.Registry.Read(ctx, registry.Query{Tenant: registry.TenantKey{ID: "readiness"}})
-	if errors.Is(err, iot.ErrNotFound) {
-		return nil
+	if err == nil || errors.Is(err, iot.ErrNotFound) {
+		err = i.Signer.Ready(ctx)
 	}
 	return err
 }
@@ -128,6 +128,9 @@ const rotateEvery = time.Hour
 func (i *Identity) KeepKeys(ctx context.Context, cfg *config.Config, log *slog.Logger) {
 	tick := time.NewTicker(rotateEvery)
 	defer tick.Stop()
+	if err := i.Signer.Ready(ctx); err != nil && ctx.Err() == nil {
+		log.Error("assertions cannot be signed", "err", err)
+	}
 	for {
 		switch rotated, err := i.Signer.RotateDue(ctx, cfg.Assertions.RotateAfter, cfg.Assertions.Overlap); {
 		case ctx.Err() != nil:
