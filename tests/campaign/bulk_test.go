@@ -96,7 +96,7 @@ func (f *fleet) awaitAll(t *testing.T, addr string, want int) {
 	began := time.Now()
 	for i := range f.devices {
 		for {
-			s := &stormed{answers: map[int]int{}}
+			s := newStormed()
 			got := upload(t.Context(), client, s, addr, f.device(i)+"@"+f.tenant, f.password(i))
 			if got == want {
 				break
@@ -142,6 +142,7 @@ func startFollower(t *testing.T, p *parts) *follower {
 		t.Fatal(err)
 	}
 	f := &follower{told: make(chan struct{}, 1)}
+	stayAlive(t, c)
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		for count, topped := uint32(0), uint32(0); ; {

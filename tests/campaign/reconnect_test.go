@@ -14,7 +14,9 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -42,6 +44,13 @@ func TestReconnectStorm(t *testing.T) {
 	devices, cost := 100, bcrypt.MinCost
 	if runs() == full {
 		devices, cost = 10_000, 10
+		if text := os.Getenv("SLUICE_STORM_DEVICES"); text != "" {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 1 {
+				t.Fatalf("SLUICE_STORM_DEVICES=%q is no number of devices", text)
+			}
+			devices = n
+		}
 	}
 	p := newParts(t, "")
 	p.startFunction(t)
@@ -72,8 +81,8 @@ func TestReconnectStorm(t *testing.T) {
 			counted = fmt.Sprint(proxy.count(admission))
 		}
 		adapter, after := p.adapter.used(t), p.function.used(t)
-		t.Logf("%s: %d devices admitted in %s; answers %v; invocations: %s; processor: functions %s, adapter %s; resident: functions %d MB, adapter %d MB",
-			name, f.devices, s.took.Round(10*time.Millisecond), s.answers, counted, after.processor-function.processor,
+		t.Logf("%s: %d devices admitted in %s; answers %v %v; invocations: %s; processor: functions %s, adapter %s; resident: functions %d MB, adapter %d MB",
+			name, f.devices, s.took.Round(10*time.Millisecond), s.answers, s.later, counted, after.processor-function.processor,
 			adapter.processor-before.processor, after.resident>>20, adapter.resident>>20)
 		s.check(t, f, wrong)
 		if got, want := proxy.count(admission), f.devices+s.answers[http.StatusUnauthorized]; functions == proxy.addr && s.answers[http.StatusServiceUnavailable] == 0 && got != want {
@@ -151,6 +160,7 @@ func consume(t *testing.T, p *parts, tenant string) {
 	if err := c.Write(wire.Credit(0, 0, credit), nil); err != nil {
 		t.Fatal(err)
 	}
+	stayAlive(t, c)
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		for count, topped := uint32(0), uint32(0); ; {
@@ -177,14 +187,42 @@ func consume(t *testing.T, p *parts, tenant string) {
 	})
 }
 
+// stayAlive sends a frame without content now and then, or the router takes a client
+// that has nothing to say for dead.
+func stayAlive(t *testing.T, c *wire.Client) {
+	t.Helper()
+	var beating sync.WaitGroup
+	stop := make(chan struct{})
+	beating.Go(func() {
+		beat := time.NewTicker(5 * time.Second)
+		defer beat.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-beat.C:
+				_, _ = c.Conn.Write([]byte{0, 0, 0, 8, 2, 0, 0, 0})
+			}
+		}
+	})
+	t.Cleanup(func() {
+		close(stop)
+		c.Conn.Close()
+		beating.Wait()
+	})
+}
+
 // stormed is what came of a storm.
 type stormed struct {
 	took     time.Duration
 	mu       sync.Mutex
-	answers  map[int]int // by status
+	answers  map[int]int    // by status
+	later    map[string]int // the texts of 503
 	refused  []string
 	admitted int
 }
+
+func newStormed() *stormed { return &stormed{answers: map[int]int{}, later: map[string]int{}} }
 
 func (s *stormed) answer(status int) {
 	s.mu.Lock()
@@ -207,7 +245,7 @@ func sha256Base64(text string) string {
 // come later do.
 func (f *fleet) storm(t *testing.T, addr string, wrong bool) *stormed {
 	t.Helper()
-	s := &stormed{answers: map[int]int{}}
+	s := newStormed()
 	var all sync.WaitGroup
 	began := time.Now()
 	for first := 0; first < f.devices; first += perSource {
@@ -270,12 +308,15 @@ func upload(ctx context.Context, client *http.Client, s *stormed, addr, user, pa
 			s.refuse("%s: %v", user, err)
 			return 0
 		}
-		_, _ = io.Copy(io.Discard, resp.Body)
+		text, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		s.answer(resp.StatusCode)
-		if resp.StatusCode != http.StatusServiceUnavailable {
+		if resp.StatusCode != http.StatusServiceUnavailable || strings.Contains(string(text), "no consumer") {
 			return resp.StatusCode
 		}
+		s.mu.Lock()
+		s.later[string(text)]++
+		s.mu.Unlock()
 		wait, err := strconv.Atoi(resp.Header.Get("Retry-After"))
 		if err != nil || wait < 1 {
 			wait = 1
@@ -293,7 +334,7 @@ func upload(ctx context.Context, client *http.Client, s *stormed, addr, user, pa
 // guess tries passwords of one device: after ten it is 429, whatever is tried.
 func (f *fleet) guess(t *testing.T, addr string) {
 	t.Helper()
-	s, client, victim := &stormed{answers: map[int]int{}}, from(250), f.device(f.devices)
+	s, client, victim := newStormed(), from(250), f.device(f.devices)
 	for i := range 20 {
 		upload(t.Context(), client, s, addr, victim+"@"+f.tenant, fmt.Sprint("guess ", i))
 	}
