@@ -50,5 +50,30 @@ func Encode(v any) ([]byte, error) {
 	if err := e.Encode(v); err != nil {
 		return nil, err
 	}
-	return b.Bytes()[:b.Len()-1], nil // without the encoder's line end
+	return unescape(b.Bytes()[:b.Len()-1]), nil // without the encoder's line end
 }
+
+// unescape takes the escapes for HTML out of JSON, in place: stored members
+// come with them, and who read an object would send more than it once was.
+func unescape(b []byte) []byte {
+	if !bytes.Contains(b, []byte(`\u00`)) {
+		return b
+	}
+	out := b[:0]
+	for i := 0; i < len(b); i++ {
+		if b[i] != '\\' || i+1 == len(b) {
+			out = append(out, b[i])
+			continue
+		}
+		if c, ok := forHTML[string(b[i:min(i+6, len(b))])]; ok {
+			out = append(out, c)
+			i += 5
+			continue
+		}
+		out = append(out, b[i], b[i+1]) // a pair, so that the second backslash of two begins nothing
+		i++
+	}
+	return out
+}
+
+var forHTML = map[string]byte{`\u0026`: '&', `\u003c`: '<', `\u003e`: '>'}
