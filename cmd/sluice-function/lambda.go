@@ -61,7 +61,8 @@ func (p *program) lambdaHandler() (*lambda.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf := lambda.Config{Endpoint: endpoint, Log: p.log, Accept: accept, Direct: direct, Maintain: p.id.Sweep}
+	conf := lambda.Config{Endpoint: endpoint, Log: p.log, Accept: accept, Direct: direct, Maintain: p.id.Sweep,
+		Overlap: max(p.cfg.Assertions.Overlap, 1)} // 0 is none here, and the default there
 	// What a queue brings is not brought to a queue again: the routers take it, or
 	// this queue keeps it.
 	routers := *p.cfg

@@ -97,6 +97,25 @@ func TestOnLambda(t *testing.T) {
 	}
 }
 
+// TestOverlapOnLambda has a schedule end the old key at once, as it is configured.
+func TestOverlapOnLambda(t *testing.T) {
+	data := t.TempDir()
+	_, password := operator(t, data)
+	r := hosttest.NewRuntime(t)
+	start(t, environment("SLUICE_DATA="+data, "AWS_LAMBDA_RUNTIME_API="+r.Address(), "SLUICE_LAMBDA_ACCEPT=direct,http,schedule", "SLUICE_ASSERTIONS_OVERLAP=0s"))
+	register(t, byURL(r, password))
+	inv := invoker(t, r)
+	admits(t, inv)
+	res, err := r.Invoke(t.Context(), "", []byte(`{"source":"aws.events","detail-type":"Scheduled Event","time":"2040-01-01T00:00:00Z","detail":{}}`))
+	if err != nil || res.FunctionError != "" {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	set, err := events.Call(t.Context(), inv, events.AssertionKeys{})
+	if err != nil || len(set.Keys) != 1 || !strings.Contains(string(set.Keys[0]), "r20400101-") {
+		t.Errorf("got %s, %v, want the new key alone", set.Keys, err)
+	}
+}
+
 // sqs is a batch of one message.
 func sqs(t *testing.T, e event.Event) []byte {
 	t.Helper()
