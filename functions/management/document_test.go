@@ -258,7 +258,8 @@ func checkOperation(t *testing.T, a *api, o *generated.Operation, at string) {
 	}
 }
 
-// TestDocumentExamples expects examples to be as their schemas say.
+// TestDocumentExamples expects examples to be as their schemas say, and members
+// to have values.
 func TestDocumentExamples(t *testing.T) {
 	d := openAPI()
 	var walk func(at string, v any)
@@ -274,6 +275,9 @@ func TestDocumentExamples(t *testing.T) {
 				}
 			}
 			for name, member := range v {
+				if member == nil {
+					t.Errorf("%s: %q has no value; is it the rest of a text with a comma?", at, name)
+				}
 				if name != "examples" && name != "example" {
 					walk(at+"/"+escape(name), member)
 				}

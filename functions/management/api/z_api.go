@@ -85,7 +85,7 @@ type Document = json.RawMessage
 
 // Error Examples: {"error":"tenant does not exist"}
 type Error struct {
-	// Error What was wrong
+	// Error What was wrong, for people.
 	Error string `json:"error"`
 }
 
