@@ -16,7 +16,8 @@ const (
 	// Multicast gives every receiver a copy.
 	Multicast
 	// Closed lets receivers attach and gives senders no credit: the address of
-	// a kind that this installation does not serve.
+	// a kind that this installation does not serve. What this process itself
+	// publishes there reaches one of the receivers.
 	Closed
 	// Local hands each delivery to a [Service] of this process.
 	Local

@@ -61,7 +61,7 @@ func (a *address) publish(w *work, m *copies, message []byte) amqp.Raw {
 		m.pending = len(a.receivers)
 		a.spread(w, m, &peer.Outgoing{Token: peer.Token{Ref: m}, Tail: message}, &Parts{Tail: message})
 		return nil
-	case Balanced, Closest:
+	case Balanced, Closest, Closed: // closed is to senders
 		if a.surplus.len() > 0 { // those who wait come first
 			break
 		}

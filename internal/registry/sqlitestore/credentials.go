@@ -18,7 +18,7 @@ func (s *Store) Credentials(ctx context.Context, tenant iot.TenantID, device iot
 		known := false
 		err := c.each(ctx, `SELECT d.credentials_version, c.doc FROM tenants t
 			LEFT JOIN devices d ON d.tenant = t.id AND d.id = ?2
-			LEFT JOIN credentials c ON c.tenant = d.tenant AND c.device = d.id
+			LEFT JOIN credentials c INDEXED BY credentials_of_device ON c.tenant = d.tenant AND c.device = d.id
 			WHERE t.id = ?1 ORDER BY c.position`, []any{string(tenant), string(device)},
 			func(rows *sql.Rows) error {
 				known = true

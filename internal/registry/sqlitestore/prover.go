@@ -49,10 +49,12 @@ func (s *Store) KeepVerified(ctx context.Context, tenant iot.TenantID, credentia
 }
 
 // dropCredentials removes a device's credentials with what is kept beside them.
+// The index is named because SQLite may choose the primary key for a DELETE, of
+// which the tenant alone is given: that reads every credential of the tenant.
 func (c *conn) dropCredentials(ctx context.Context, tenant iot.TenantID, device iot.DeviceID) error {
 	for _, text := range []string{
-		`DELETE FROM verified WHERE tenant = ?1 AND (type, auth_id) IN (SELECT type, auth_id FROM credentials WHERE tenant = ?1 AND device = ?2)`,
-		`DELETE FROM credentials WHERE tenant = ?1 AND device = ?2`,
+		`DELETE FROM verified WHERE tenant = ?1 AND (type, auth_id) IN (SELECT type, auth_id FROM credentials INDEXED BY credentials_of_device WHERE tenant = ?1 AND device = ?2)`,
+		`DELETE FROM credentials INDEXED BY credentials_of_device WHERE tenant = ?1 AND device = ?2`,
 	} {
 		if _, err := c.exec(ctx, text, string(tenant), string(device)); err != nil {
 			return err

@@ -261,7 +261,7 @@ func (s *Store) Export(ctx context.Context, tenant iot.TenantID, after iot.Devic
 func (c *conn) exportCredentials(ctx context.Context, d *registry.FullDevice) error {
 	d.Credentials = registry.CredentialsRecord{Tenant: d.Device.Tenant, Device: d.Device.ID, Set: []iot.Credential{}}
 	return c.each(ctx, `SELECT d.credentials_version, c.doc FROM devices d
-		LEFT JOIN credentials c ON c.tenant = d.tenant AND c.device = d.id
+		LEFT JOIN credentials c INDEXED BY credentials_of_device ON c.tenant = d.tenant AND c.device = d.id
 		WHERE d.tenant = ? AND d.id = ? ORDER BY c.position`, []any{string(d.Device.Tenant), string(d.Device.ID)},
 		func(rows *sql.Rows) error { return scanCredential(rows, &d.Credentials) })
 }
