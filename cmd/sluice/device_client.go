@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,13 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/pflag"
 
-	"github.com/sluice-iot/sluice/internal/config"
 	"github.com/sluice-iot/sluice/internal/listen"
 )
 
@@ -28,7 +24,7 @@ const defaultManagement = "http://127.0.0.1:28080"
 const stallTimeout = 15 * time.Minute
 
 // managementFlags say which management API to ask, and as whom.
-type managementFlags struct{ data, url, user, password, ca string }
+type managementFlags struct{ loginFlags }
 
 const managementFlagsHelp = `
 On the machine of an installation the API, the operator and the CA are found in
@@ -37,44 +33,11 @@ folder. Elsewhere give --url, --user and --password, or SLUICE_URL, SLUICE_USER
 and SLUICE_PASSWORD.`
 
 func (f *managementFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.data, "data", "", "data `folder` of an installation on this machine")
-	flags.StringVar(&f.url, "url", "", "management API, such as https://host:28443 (default "+defaultManagement+")")
-	flags.StringVar(&f.user, "user", "", "`name` of an operator")
-	flags.StringVar(&f.password, "password", "", "his `secret`")
-	flags.StringVar(&f.ca, "ca", "", "CA certificate `file` to believe, for https")
+	f.loginFlags.add(flags, "management API, such as https://host:28443 (default "+defaultManagement+")", "`name` of an operator", "his `secret`", "https")
 }
 
-// complete takes what was not given from the environment, then from the data
-// folder. What was found by chance says nothing to an API that was named, and a
-// user that was given does not get another one's secret.
 func (f *managementFlags) complete() error {
-	operator := env{}
-	var looked string
-	opts := config.Options{Env: os.Environ(), Find: true}
-	if f.data != "" {
-		opts.Flags = []config.Flag{{Path: "data", Value: f.data, Name: "--data"}}
-	}
-	if l, err := config.Load(opts); err == nil {
-		looked = filepath.Join(l.Data, operatorFile)
-		if e, err := readEnv(looked); err == nil {
-			operator = e
-		}
-	}
-	f.url = cmp.Or(f.url, os.Getenv("SLUICE_URL"))
-	if f.url != "" && f.url != operator["SLUICE_URL"] && f.data == "" {
-		operator = env{}
-	}
-	f.url = cmp.Or(f.url, operator["SLUICE_URL"], defaultManagement)
-	f.ca = cmp.Or(f.ca, os.Getenv("SLUICE_CA"), operator["SLUICE_CA"])
-	f.user = cmp.Or(f.user, os.Getenv("SLUICE_USER"), operator["SLUICE_USER"])
-	f.password = cmp.Or(f.password, os.Getenv("SLUICE_PASSWORD"))
-	if f.user == operator["SLUICE_USER"] {
-		f.password = cmp.Or(f.password, operator["SLUICE_PASSWORD"])
-	}
-	if f.user == "" || f.password == "" {
-		return fmt.Errorf("who are you? give --user and --password (there is no SLUICE_USER with its secret for %s in %s)", f.url, looked)
-	}
-	return nil
+	return f.loginFlags.complete("SLUICE_", defaultManagement)
 }
 
 // open returns a client; nothing is connected yet.

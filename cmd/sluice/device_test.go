@@ -279,38 +279,6 @@ func TestDeviceImportArguments(t *testing.T) {
 	}
 }
 
-// TestManagementFlags expects that an operator's secret goes only where it belongs.
-func TestManagementFlags(t *testing.T) {
-	data := t.TempDir()
-	if err := writeEnv(filepath.Join(data, operatorFile), "SLUICE_URL=http://here:1", "SLUICE_USER=admin", "SLUICE_PASSWORD=secret", "SLUICE_CA=/ca"); err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]struct {
-		given managementFlags
-		env   []string
-		want  managementFlags
-		fails bool
-	}{
-		"found":               {given: managementFlags{data: data}, want: managementFlags{data, "http://here:1", "admin", "secret", "/ca"}},
-		"found by chance":     {env: []string{"SLUICE_DATA", data}, want: managementFlags{"", "http://here:1", "admin", "secret", "/ca"}},
-		"another URL":         {given: managementFlags{url: "http://there:1"}, env: []string{"SLUICE_DATA", data}, fails: true},
-		"another URL, told":   {given: managementFlags{data: data, url: "http://there:1"}, want: managementFlags{data, "http://there:1", "admin", "secret", "/ca"}},
-		"another user":        {given: managementFlags{data: data, user: "bob"}, fails: true},
-		"from the variables":  {env: []string{"SLUICE_DATA", data, "SLUICE_URL", "http://there:1", "SLUICE_USER", "bob", "SLUICE_PASSWORD", "b"}, want: managementFlags{"", "http://there:1", "bob", "b", ""}},
-		"flags before others": {given: managementFlags{user: "eve", password: "e"}, env: []string{"SLUICE_DATA", data, "SLUICE_USER", "bob"}, want: managementFlags{"", "http://here:1", "eve", "e", "/ca"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			for i := 0; i < len(c.env); i += 2 {
-				t.Setenv(c.env[i], c.env[i+1])
-			}
-			f := c.given
-			if err := f.complete(); (err != nil) != c.fails || err == nil && f != c.want {
-				t.Errorf("got %+v, %v", f, err)
-			}
-		})
-	}
-}
-
 // TestDeviceImportToProgram has the real program do what a file says, in
 // requests of the size that it takes.
 func TestDeviceImportToProgram(t *testing.T) {

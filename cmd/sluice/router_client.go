@@ -1,19 +1,15 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
 	goamqp "github.com/Azure/go-amqp"
 	"github.com/spf13/pflag"
 
-	"github.com/sluice-iot/sluice/internal/config"
 	"github.com/sluice-iot/sluice/router/manage"
 )
 
@@ -21,7 +17,7 @@ import (
 const managementTimeout = 30 * time.Second
 
 // routerFlags say which router to ask, and as whom.
-type routerFlags struct{ data, url, user, password, ca string }
+type routerFlags struct{ loginFlags }
 
 const routerFlagsHelp = `
 On the machine of an installation the router, the user, the password and the CA
@@ -33,39 +29,11 @@ for it is made by
   sluice identity add NAME --read '$management' --write '$management' --execute '$management:DELETE'`
 
 func (f *routerFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.data, "data", "", "data `folder` of an installation on this machine")
-	flags.StringVar(&f.url, "url", "", "router, such as amqps://host:15671 (default "+defaultNorthbound+")")
-	flags.StringVar(&f.user, "user", "", "`name` of an identity that may manage the router")
-	flags.StringVar(&f.password, "password", "", "its `secret`")
-	flags.StringVar(&f.ca, "ca", "", "CA certificate `file` to believe, for amqps")
+	f.loginFlags.add(flags, "router, such as amqps://host:15671 (default "+defaultNorthbound+")", "`name` of an identity that may manage the router", "its `secret`", "amqps")
 }
 
-// complete takes what was not given from the environment, then from the data
-// folder. A user that was given does not get another one's secret.
 func (f *routerFlags) complete() error {
-	operator := env{}
-	var looked string
-	opts := config.Options{Env: os.Environ(), Find: true}
-	if f.data != "" {
-		opts.Flags = []config.Flag{{Path: "data", Value: f.data, Name: "--data"}}
-	}
-	if l, err := config.Load(opts); err == nil {
-		looked = filepath.Join(l.Data, operatorFile)
-		if e, err := readEnv(looked); err == nil {
-			operator = e
-		}
-	}
-	f.url = cmp.Or(f.url, os.Getenv("SLUICE_ROUTER_URL"), operator["SLUICE_ROUTER_URL"], defaultNorthbound)
-	f.ca = cmp.Or(f.ca, os.Getenv("SLUICE_CA"), operator["SLUICE_CA"])
-	f.user = cmp.Or(f.user, os.Getenv("SLUICE_ROUTER_USER"), operator["SLUICE_ROUTER_USER"])
-	f.password = cmp.Or(f.password, os.Getenv("SLUICE_ROUTER_PASSWORD"))
-	if f.user == operator["SLUICE_ROUTER_USER"] {
-		f.password = cmp.Or(f.password, operator["SLUICE_ROUTER_PASSWORD"])
-	}
-	if f.user == "" || f.password == "" {
-		return fmt.Errorf("who are you? give --user and --password (there is no SLUICE_ROUTER_USER with its secret in %s)", looked)
-	}
-	return nil
+	return f.loginFlags.complete("SLUICE_ROUTER_", defaultNorthbound)
 }
 
 // routerConn is an open way to a router's management node.
