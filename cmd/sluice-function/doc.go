@@ -11,6 +11,7 @@
 //
 //	SLUICE_SERVE          what --functions defaults to
 //	SLUICE_KEK            key-encryption key, so that nothing is kept in a data folder
+//	SLUICE_KEK_PREVIOUS   the one before it, whose signing keys still open
 //	SLUICE_VERIFIED_KEY   key of the MACs of verified passwords, for the same reason
 //	SLUICE_LAMBDA_ACCEPT  what Lambda may deliver, and by which alias of the function:
 //	                      "direct,http" unless set, such as "direct:live,http:url,sqs,schedule:cron"

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-iot/sluice/cmd/internal/identity"
 	"github.com/sluice-iot/sluice/events"
@@ -93,6 +94,90 @@ func TestTheKeyEncryptionKeyFromTheEnvironment(t *testing.T) {
 	if _, err := open(t, &cfg, t.TempDir()); err == nil || !strings.Contains(err.Error(), identity.KEKVariable) || strings.Contains(err.Error(), "secret") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestReplaceTheKeyEncryptionKey opens a store that was made under another key.
+func TestReplaceTheKeyEncryptionKey(t *testing.T) {
+	const replacement = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+	cfg := config.Defaults()
+	for name, replace := range map[string]func(t *testing.T, keys string){
+		"by variables": func(t *testing.T, keys string) {
+			old, err := os.ReadFile(filepath.Join(keys, "kek"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv(identity.KEKVariable, replacement)
+			t.Setenv(identity.PreviousKEKVariable, string(old))
+		},
+		"by files": func(t *testing.T, keys string) {
+			if err := os.Rename(filepath.Join(keys, "kek"), filepath.Join(keys, "kek.previous")); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			before := made(t, &cfg, dir)
+			t.Run("without the previous one", func(t *testing.T) {
+				t.Setenv(identity.KEKVariable, replacement)
+				id, err := open(t, &cfg, dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := id.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "another key-encryption key") {
+					t.Errorf("got %v", err)
+				}
+			})
+			t.Run("with it", func(t *testing.T) {
+				replace(t, filepath.Join(dir, "keys"))
+				id, err := open(t, &cfg, dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if after := kid(t, id); after != before {
+					t.Errorf("signs with %s, not with %s", after, before)
+				}
+				if _, err := id.Signer.Rotate(t.Context(), cfg.Assertions.Overlap, time.Time{}); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if name == "by variables" {
+				t.Setenv(identity.KEKVariable, replacement)
+			} else if err := os.Remove(filepath.Join(dir, "keys", "kek.previous")); err != nil {
+				t.Fatal(err)
+			}
+			id, err := open(t, &cfg, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := id.Ready(t.Context()); err != nil {
+				t.Errorf("after a rotation: %v", err)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "keys", "kek.previous")); err == nil {
+				t.Error("a previous key was made")
+			}
+		})
+	}
+	t.Setenv(identity.PreviousKEKVariable, "secret")
+	if _, err := open(t, &cfg, t.TempDir()); err == nil || !strings.Contains(err.Error(), identity.PreviousKEKVariable) || strings.Contains(err.Error(), "secret") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// made returns the signing key of a store that is made in dir and closed again.
+func made(t *testing.T, cfg *config.Config, dir string) string {
+	t.Helper()
+	data, err := config.OpenData(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Close()
+	id, err := identity.Open(t.Context(), cfg, data, log, identity.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer id.Close()
+	return kid(t, id)
 }
 
 func TestWithoutDataFolder(t *testing.T) {

@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 
 	"github.com/sluice-iot/sluice/internal/assertion"
@@ -19,11 +21,44 @@ func NeedsData(cfg *config.Config) bool {
 	return cfg.Registry.Store == "sqlite" || os.Getenv(KEKVariable) == ""
 }
 
+// PreviousKEKVariable names the environment variable that may hold the
+// key-encryption key that was replaced, in the same form: signing keys that it
+// sealed still open. Without it the key is the file keys/kek.previous of the data
+// folder, where there is one.
+const PreviousKEKVariable = "SLUICE_KEK_PREVIOUS"
+
 func openKEK(data *config.DataFolder) (assertion.KEK, error) {
+	current, err := currentKEK(data)
+	if err != nil {
+		return nil, err
+	}
+	older, err := previousKEK(data)
+	if err != nil || older == nil {
+		return current, err
+	}
+	return assertion.NewKEKs(current, older), nil
+}
+
+func currentKEK(data *config.DataFolder) (assertion.KEK, error) {
 	if os.Getenv(KEKVariable) != "" {
 		return assertion.EnvKEK(KEKVariable)
 	}
 	return assertion.FileKEK(data.File("keys", "kek"))
+}
+
+// previousKEK returns nil where no key was replaced.
+func previousKEK(data *config.DataFolder) (assertion.KEK, error) {
+	if os.Getenv(PreviousKEKVariable) != "" {
+		return assertion.EnvKEK(PreviousKEKVariable)
+	}
+	if data == nil {
+		return nil, nil
+	}
+	path := data.File("keys", "kek.previous")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // FileKEK would make it
+	}
+	return assertion.FileKEK(path)
 }
 
 // MACVariable names the environment variable that may hold the key of the MACs of
