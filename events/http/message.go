@@ -2,9 +2,11 @@ package http
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 
@@ -128,14 +130,18 @@ func write(w http.ResponseWriter, media string, code int, body []byte) error {
 
 // ReadBody reads at most limit bytes of a body whose length the peer states as
 // contentLength (-1 = not at all). iot.ErrTooLarge, before reading on, when
-// there are more.
+// there are more; iot.ErrInvalid for a body that breaks off or is badly chunked;
+// iot.ErrTimeout for one that does not come before the connection's deadline.
 func ReadBody(r io.Reader, contentLength, limit int64) ([]byte, error) {
 	if contentLength > limit {
 		return nil, tooLarge(limit)
 	}
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read body: %w", err)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, fmt.Errorf("read body: %w (%w)", iot.Errorf(iot.ErrTimeout, "body did not arrive in time"), err)
+	case err != nil:
+		return nil, fmt.Errorf("read body: %w (%w)", iot.Errorf(iot.ErrInvalid, "body breaks off or is badly encoded"), err)
 	}
 	if int64(len(b)) > limit {
 		return nil, tooLarge(limit)

@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	nethttp "net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/binding"
@@ -219,6 +222,18 @@ func TestReadBody(t *testing.T) {
 		got, err := http.ReadBody(strings.NewReader(tt.body), tt.length, 5)
 		if (err == nil) != tt.ok || (tt.ok && string(got) != tt.body) || (!tt.ok && !errors.Is(err, iot.ErrTooLarge)) {
 			t.Errorf("%q of length %d: %q, %v", tt.body, tt.length, got, err)
+		}
+	}
+	for _, tt := range []struct {
+		err  error
+		want error
+	}{
+		{io.ErrUnexpectedEOF, iot.ErrInvalid}, {errors.New("malformed chunked encoding"), iot.ErrInvalid},
+		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, iot.ErrTimeout},
+	} {
+		_, err := http.ReadBody(io.MultiReader(strings.NewReader("1"), iotest.ErrReader(tt.err)), -1, 5)
+		if !errors.Is(err, tt.want) || !errors.Is(err, tt.err) || strings.Contains(status.Text(err), tt.err.Error()) {
+			t.Errorf("a body that ends with %v: %v, told as %q", tt.err, err, status.Text(err))
 		}
 	}
 	unread := bytes.NewBufferString("123456")

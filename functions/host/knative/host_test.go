@@ -214,6 +214,32 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// TestABodyThatBreaksOff expects that it is told as the caller's fault.
+func TestABodyThatBreaksOff(t *testing.T) {
+	srv := httptest.NewServer(newHost(t, knative.Router, nil))
+	defer srv.Close()
+	for name, message := range map[string]string{
+		"breaks off":    "Content-Length: 100\r\n\r\n{",
+		"badly chunked": "Transfer-Encoding: chunked\r\n\r\nzz\r\n{\r\n",
+	} {
+		c, err := net.Dial("tcp", srv.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: "+cehttp.StructuredType+"\r\n"+message); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(c)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") || !strings.Contains(string(answer), `"code":"invalid"`) {
+			t.Errorf("%s: %s, %v", name, answer, err)
+		}
+	}
+}
+
 func TestABatchIsAnsweredInOrder(t *testing.T) {
 	h := newHost(t, knative.Router, nil)
 	calls := []event.Event{encode(t, events.TenantGet{ID: "A"}), encode(t, events.TenantGet{ID: "none"}), encode(t, events.TenantGet{ID: "panic"}), encode(t, events.TenantGet{ID: "B"})}
