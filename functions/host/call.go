@@ -49,22 +49,38 @@ func (e *Endpoint) call(w http.ResponseWriter, r *http.Request) {
 		e.refuse(w, r, mode, err)
 		return
 	}
-	if e.dispatcher.Serves(call.Type()) {
-		if err := caller.permit(call.Type()); err != nil {
-			e.cfg.Log.WarnContext(r.Context(), "call refused", "instance", caller.Instance, "kind", string(caller.Kind), "type", call.Type())
-			http.Error(w, status.Text(err), status.Of(err).Status)
-			return
-		}
+	if e.permit(w, r, caller, call.Type()) {
+		e.answer(w, r, mode, e.dispatcher.Serve(r.Context(), &call, nil))
 	}
-	e.answer(w, r, mode, e.dispatcher.Serve(r.Context(), &call, nil))
 }
 
-// batch answers each call of a batch in its place, one after the other.
+// permit reports whether the caller may ask typ, and answers where not. What
+// nobody serves here is not forbidden.
+func (e *Endpoint) permit(w http.ResponseWriter, r *http.Request, caller Caller, typ string) bool {
+	if !e.dispatcher.Serves(typ) {
+		return true
+	}
+	err := caller.permit(typ)
+	if err != nil {
+		e.cfg.Log.WarnContext(r.Context(), "call refused", "instance", caller.Instance, "kind", string(caller.Kind), "type", typ)
+		http.Error(w, status.Text(err), status.Of(err).Status)
+	}
+	return err == nil
+}
+
+// batch answers each call of a batch in its place, one after the other. With a
+// call that the caller may not make nothing of it is done: the refusal is about
+// the component, so it has no place among the answers.
 func (e *Endpoint) batch(w http.ResponseWriter, r *http.Request, caller Caller, body []byte) {
 	calls, errs, err := cehttp.ReadBatch(body, e.cfg.MaxBatch)
 	if err != nil {
 		e.refuse(w, r, cehttp.Structured, err)
 		return
+	}
+	for i := range calls {
+		if errs[i] == nil && !e.permit(w, r, caller, calls[i].Type()) {
+			return
+		}
 	}
 	out := make([]event.Event, len(calls))
 	for i := range calls {
@@ -72,7 +88,7 @@ func (e *Endpoint) batch(w http.ResponseWriter, r *http.Request, caller Caller, 
 			out[i] = e.Refuse(errs[i])
 			continue
 		}
-		out[i] = e.dispatcher.Serve(r.Context(), &calls[i], caller.permit)
+		out[i] = e.dispatcher.Serve(r.Context(), &calls[i], nil)
 	}
 	if err := cehttp.WriteBatch(w, out); err != nil {
 		e.cfg.Log.WarnContext(r.Context(), "batch not answered", "err", err)

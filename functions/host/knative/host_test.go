@@ -135,9 +135,12 @@ func TestWhoMayAskWhat(t *testing.T) {
 			e := encode(t, req)
 			batch, _ := json.Marshal([]event.Event{e})
 			w := post(h, http.Header{"Content-Type": {cehttp.BatchType}}, batch)
-			if kind == "" {
-				if w.Code != 401 {
-					t.Errorf("batch without caller: %d", w.Code)
+			if want[i] != 200 { // about the component: no CloudEvent, lest it is taken for one about a device
+				if w.Code != want[i] || cehttp.ModeOf(w.Header()) != cehttp.None {
+					t.Errorf("%q asks %s in a batch: %d %v %s, want %d without CloudEvents", kind, req.EventType(), w.Code, w.Header(), w.Body, want[i])
+				}
+				if got := binary(t, h, req); cehttp.ModeOf(got.Header()) != cehttp.None {
+					t.Errorf("%q asks %s: refused by a CloudEvent %v", kind, req.EventType(), got.Header())
 				}
 				continue
 			}
@@ -211,6 +214,27 @@ func TestAnswers(t *testing.T) {
 	}
 	if w := binary(t, h, events.TenantGet{ID: "busy"}); w.Code != 503 || w.Header().Get("Retry-After") != "2" {
 		t.Errorf("busy: %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+	}
+}
+
+func TestNothingOfABatchIsDoneWithoutPermission(t *testing.T) {
+	done := 0
+	h := newHost(t, knative.Adapter, func(c *knative.Config) {
+		c.Functions = append(c.Functions[1:], events.NewFunction(func(context.Context, events.TenantGet) (*events.TenantGot, error) {
+			done++
+			return &events.TenantGot{}, nil
+		}))
+	})
+	ask := func(list ...event.Event) int {
+		body, _ := json.Marshal(list)
+		return post(h, http.Header{"Content-Type": {cehttp.BatchType}}, body).Code
+	}
+	may, mayNot := encode(t, events.TenantGet{ID: "T"}), encode(t, events.CredentialsGet{TenantID: "T", Type: "psk", AuthID: "a"})
+	if code := ask(may, mayNot); code != 403 || done != 0 {
+		t.Errorf("%d, %d calls were done", code, done)
+	}
+	if code := ask(may, may); code != 200 || done != 2 {
+		t.Errorf("%d, %d calls were done", code, done)
 	}
 }
 
