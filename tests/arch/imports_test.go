@@ -28,7 +28,7 @@ var mayImport = []importRow{
 	{"internal/status", []string{"internal/iot"}, "one table from sentinel errors to protocols"},
 	{"internal/registry", []string{"internal/iot"}, "rules and the port, no backend"},
 	{"internal/*/*store", []string{"internal/iot", "internal/registry", "internal/assertion"}, "a backend knows its ports and its driver"},
-	{"internal/*/*test", []string{"internal/iot", "internal/registry"}, "a conformance suite knows its port"},
+	{"internal/*/*test", []string{"internal/iot", "internal/registry", "internal/listen/listentest"}, "a conformance suite knows its port, a foreign server needs a free one"},
 	{"internal/assertion", []string{"internal/iot"}, "tokens carry domain words only"},
 	{"internal/attempts", []string{"internal/iot"}, "counting failures knows no protocol"},
 	{"internal/auth/oidc", []string{"internal/iot"}, "tokens of others, whoever presents them"},

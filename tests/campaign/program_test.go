@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sluice-iot/sluice/internal/listen/listentest"
 )
 
 // scale says how much of the campaign runs.
@@ -171,19 +172,15 @@ func (r *router) awaitListener(t *testing.T, addr string) {
 	}
 }
 
-// freeAddr returns a loopback address that nothing listens on. Its port is below those
-// that systems give to outgoing connections: a process that is started again finds it free.
+// freeAddr returns a loopback address that nothing listens on. A process that is
+// started again finds it free.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
+	port, err := listentest.FreePort()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 // state is what the router says of itself.

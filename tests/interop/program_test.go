@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sluice-iot/sluice/internal/listen/listentest"
 )
 
 // patience is how long a test waits for something that must happen. It only
@@ -213,24 +215,14 @@ func eventually(t *testing.T, what string, check func() error) {
 	}
 }
 
-// given holds the addresses that freeAddr returned: the system may offer one
-// again as long as nobody listens on it.
-var given sync.Map
-
 // freeAddr returns a loopback address that nothing listens on, and no address twice.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		l.Close()
-		if _, twice := given.LoadOrStore(addr, true); !twice {
-			return addr
-		}
+	port, err := listentest.FreePort()
+	if err != nil {
+		t.Fatal(err)
 	}
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 func writeFile(t *testing.T, path, text string) string {

@@ -5,8 +5,6 @@ package readme_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/sluice-iot/sluice/internal/listen/listentest"
 )
 
 // ports are what the pages name and other programs may hold already.
@@ -238,22 +238,16 @@ func pattern(line string) string {
 	return strings.ReplaceAll(regexp.QuoteMeta(line), `\.\.\.`, ".*")
 }
 
-// freePorts picks a free port for every one that the pages name: of those that
-// the system does not give to outgoing connections meanwhile, by default.
+// freePorts picks a free port for every one that the pages name.
 func freePorts(t *testing.T) map[string]string {
 	t.Helper()
 	free := map[string]string{}
 	for _, p := range ports {
-		for tries := 0; free[p] == ""; tries++ {
-			port := strconv.Itoa(20000 + rand.IntN(12000))
-			l, err := net.Listen("tcp", ":"+port)
-			if err == nil {
-				defer l.Close() // all are held until all are known
-				free[p] = port
-			} else if tries == 100 {
-				t.Fatal(err)
-			}
+		port, err := listentest.FreePort()
+		if err != nil {
+			t.Fatal(err)
 		}
+		free[p] = strconv.Itoa(port)
 	}
 	return free
 }

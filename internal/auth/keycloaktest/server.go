@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -12,6 +11,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/sluice-iot/sluice/internal/listen/listentest"
 )
 
 // The administrator of a server's realm master.
@@ -63,7 +64,7 @@ func Start(t testing.TB) *Server {
 	})
 	// A port that is free now may be taken a moment later.
 	for range 3 {
-		if s.port, err = freePort(); err != nil {
+		if s.port, err = listentest.FreePort(); err != nil {
 			break
 		}
 		s.URL = fmt.Sprintf("http://127.0.0.1:%d", s.port)
@@ -111,15 +112,6 @@ func distribution() (string, error) {
 		return "", fmt.Errorf("%w: no folder build/keycloak", errMissing)
 	}
 	return dist, err
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // process is a running server.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sluice-iot/sluice/internal/listen/listentest"
 )
 
 // Region and credentials that DynamoDB Local takes; with one database for all
@@ -103,12 +104,10 @@ func folder() (string, error) {
 }
 
 func launch(java, jars string) (*server, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := listentest.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
 	s := &server{endpoint: fmt.Sprintf("http://127.0.0.1:%d", port), done: make(chan struct{})}
 	s.cmd = exec.Command(java, "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.library.path="+jars, "-cp", filepath.Join(jars, "*"),
 		"com.amazonaws.services.dynamodbv2.local.main.ServerRunner", "-inMemory", "-sharedDb", "-port", fmt.Sprint(port))

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/sluice-iot/sluice/internal/listen/listentest"
 )
 
 // Password is the password of the server's superuser, which is the user in
@@ -141,7 +143,7 @@ func (s *Server) start(ctx context.Context) error {
 	for range 20 {
 		port := s.port
 		if port == 0 {
-			if port, err = freePort(); err != nil {
+			if port, err = listentest.FreePort(); err != nil {
 				return err
 			}
 		}
@@ -222,14 +224,6 @@ func (s *Server) showLog(t testing.TB) {
 	}
 	const most = 8 << 10
 	t.Logf("PostgreSQL's log:\n%s", log[max(0, len(log)-most):])
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 // need skips the test for want of PostgreSQL, or fails it where all tests must run.
