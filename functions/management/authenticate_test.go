@@ -164,23 +164,33 @@ func TestOpen(t *testing.T) {
 // TestStreamsAtOnce expects no more than a few long requests at a time.
 func TestStreamsAtOnce(t *testing.T) {
 	a := start(t, management.Options{})
-	a.want(201, "POST", "/v1/tenants/T", "")
 	release := make(chan struct{})
-	for range 8 {
-		r, _ := http.NewRequestWithContext(t.Context(), "POST", a.URL+"/v1/bulk/devices/T", &held{release: release, text: `{"op":"create"}` + "\n"})
+	defer close(release)
+	for i, tenant := range []string{"T", "T", "T", "U", "U", "U", "V", "V"} {
+		if i%3 == 0 {
+			a.want(201, "POST", "/v1/tenants/"+tenant, "")
+		}
+		r, _ := http.NewRequestWithContext(t.Context(), "POST", a.URL+"/v1/bulk/devices/"+tenant, &held{release: release, text: `{"op":"create"}` + "\n"})
 		r.SetBasicAuth("admin", "pw")
 		r.Header.Set("Content-Type", ndjson)
 		res, err := a.Client().Do(r) // returns with the first result
 		if err != nil || res.StatusCode != 200 {
-			t.Fatal(err)
+			t.Fatal(res, err)
 		}
 		defer res.Body.Close()
+		if i == 2 {
+			full(t, a, "T") // others still find room
+		}
 	}
-	res, _ := a.request("POST", "/v1/bulk/devices/T", `{"op":"create"}`, "Content-Type", ndjson)
+	full(t, a, "V")
+}
+
+func full(t *testing.T, a *api, tenant string) {
+	t.Helper()
+	res, _ := a.request("POST", "/v1/bulk/devices/"+tenant, `{"op":"create"}`, "Content-Type", ndjson)
 	if res.StatusCode != 503 || res.Header.Get("Retry-After") != "5" {
-		t.Errorf("got %d", res.StatusCode)
+		t.Errorf("%s: got %d", tenant, res.StatusCode)
 	}
-	close(release)
 }
 
 // held is a body whose end comes when it is released.

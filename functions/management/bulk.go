@@ -5,7 +5,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"time"
 
 	"github.com/sluice-iot/sluice/functions/management/api"
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -24,7 +23,7 @@ func (s *server) BulkDevices(ctx context.Context, r api.BulkDevicesRequestObject
 	if err := s.checkTenant(ctx, tenant); err != nil {
 		return nil, err
 	}
-	leave, err := s.enter()
+	leave, err := s.streams.enter(tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -46,16 +45,6 @@ func (s *server) checkTenant(ctx context.Context, id iot.TenantID) error {
 	defer cancel()
 	_, err := s.registry.Tenant(ctx, id)
 	return err
-}
-
-// enter takes room for a long request.
-func (s *server) enter() (leave func(), err error) {
-	select {
-	case s.streams <- struct{}{}:
-		return func() { <-s.streams }, nil
-	default:
-		return nil, &iot.Error{Sentinel: iot.ErrUnavailable, Text: "too many bulk requests, exports and imports at once", RetryAfter: 5 * time.Second}
-	}
 }
 
 // limited is a body that must not be longer than left.

@@ -50,7 +50,7 @@ func (s *server) ExportTenant(ctx context.Context, r api.ExportTenantRequestObje
 	if err != nil {
 		return nil, err
 	}
-	leave, err := s.enter()
+	leave, err := s.streams.enter(id)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func (e *exporter) abort(tenant iot.TenantID, err error) {
 
 func (s *server) ImportTenant(ctx context.Context, r api.ImportTenantRequestObject) (api.ImportTenantResponseObject, error) {
 	id := iot.TenantID(r.TenantID)
-	leave, err := s.enter()
+	leave, err := s.streams.enter(id)
 	if err != nil {
 		return nil, err
 	}

@@ -51,14 +51,10 @@ type Handler struct {
 type server struct {
 	registry *registry.Service
 	options  Options
-	streams  chan struct{} // one for each long request under way
+	streams  streams
 }
 
 var _ api.StrictServerInterface = (*server)(nil)
-
-// maxStreams is how many bulk requests, exports and imports there are at once:
-// each of them holds some megabytes.
-const maxStreams = 8
 
 // New returns the API over a registry. operators may be nil with Options.Open.
 func New(s *registry.Service, operators Authenticator, o Options) *Handler {
@@ -82,7 +78,7 @@ func New(s *registry.Service, operators Authenticator, o Options) *Handler {
 	}
 	return &Handler{
 		operators: operators, options: o,
-		api:       &server{registry: s, options: o, streams: make(chan struct{}, maxStreams)},
+		api:       &server{registry: s, options: o},
 		byName:    attempts.New[nameAt](failuresPerName, maxWatched),
 		byAddress: attempts.New[netip.Addr](failuresPerAddress, maxWatched),
 	}

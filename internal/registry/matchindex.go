@@ -15,8 +15,10 @@ const maxIndexText = 256
 // there, those of an array each, without repeats, as [IndexText] writes them. An
 // absent enabled is true. A document that is no JSON object has none.
 func IndexValues(doc []byte, path []string) (texts []string) {
+	seen := map[string]bool{} // a hostile array may have very many elements
 	each(doc, path, func(v any) bool {
-		if t := IndexText(v); !slices.Contains(texts, t) {
+		if t := IndexText(v); !seen[t] {
+			seen[t] = true
 			texts = append(texts, t)
 		}
 		return true
