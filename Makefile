@@ -17,13 +17,17 @@ SUBMODULES := tools tests/bench/peerbench
 RHEA      := 3.0.5
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-all deps check lint race fuzz bench bench-large campaign fmt tidy tidy-check generate vuln clean
+.PHONY: help build function run test test-all deps check lint race fuzz bench bench-large campaign fmt tidy tidy-check generate vuln clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 build: ## bin/sluice: static, paths trimmed, version from git
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/sluice
+
+# STORES leaves stores out: nosqlite, nopostgres, nodynamodb, by commas.
+function: ## bin/sluice-function: functions alone; STORES=nosqlite,... leaves stores out
+	CGO_ENABLED=0 $(GO) build -trimpath -tags "lambda.norpc,$(STORES)" -ldflags "$(LDFLAGS)" -o bin/sluice-function ./cmd/sluice-function
 
 run: build ## everything in one process, with the demo tenant, data in ./data
 	$(BIN) up --data ./data --demo

@@ -89,10 +89,15 @@ func (d *Dispatcher) run(ctx context.Context, call *event.Event, allow func(stri
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, budget)
+	// The answer has to reach a caller who still waits: one who hears nothing
+	// takes the host for dead, which an overloaded one is not.
+	ctx, cancel := context.WithTimeout(ctx, budget-min(budget/10, answerTime))
 	defer cancel()
 	return f.Call(ctx, d.log, req)
 }
+
+// answerTime is how long before the caller gives up a function does.
+const answerTime = 100 * time.Millisecond
 
 // budgetOf returns what the caller allows, at most ten times the default.
 func budgetOf(call *event.Event) (time.Duration, error) {

@@ -66,6 +66,17 @@ func writeEnv(path string, lines ...string) error {
 	return os.Rename(tmp.Name(), path)
 }
 
+// absolute makes a path one that commands in other folders find.
+func absolute(path string) string {
+	if path == "" {
+		return ""
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
 // createOperator makes the identities file with the first operator. The secret
 // is kept before it is in force, so that a crash in between loses nothing.
 func (i *installation) createOperator() error {
@@ -74,7 +85,7 @@ func (i *installation) createOperator() error {
 	if err := writeEnv(path,
 		"SLUICE_URL="+i.baseURL(config.RoleManagement), "SLUICE_USER="+operatorName, "SLUICE_PASSWORD="+secret,
 		"SLUICE_ROUTER_URL="+i.baseURL(config.RoleNorthbound), "SLUICE_ROUTER_USER="+routerAdmin, "SLUICE_ROUTER_PASSWORD="+routerSecret,
-		"SLUICE_CA="+i.own.CA); err != nil {
+		"SLUICE_CA="+absolute(i.own.CA)); err != nil {
 		return fmt.Errorf("keep the operator's secret: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(i.cfg.Identities), 0o700); err != nil {
@@ -136,7 +147,7 @@ func (i *installation) openDemo(ctx context.Context) error {
 			"SLUICE_TENANT="+demoTenant, "SLUICE_DEVICE="+demoDevice,
 			"SLUICE_DEVICE_AUTH_ID="+demoAuthID, "SLUICE_DEVICE_PASSWORD="+device,
 			"SLUICE_APP_USER="+demoApp, "SLUICE_APP_PASSWORD="+auth.GenerateSecret(),
-			"SLUICE_CA="+i.own.CA)
+			"SLUICE_CA="+absolute(i.own.CA))
 		if err == nil {
 			demo, err = readEnv(path)
 		}

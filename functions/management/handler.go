@@ -158,7 +158,7 @@ func (h *Handler) admit(r *http.Request, res *resource) (admitted, error) {
 	case op == nil:
 		return admitted{}, &methodError{allowed: res.methods()}
 	case !allowed(who, op, iot.TenantID(r.PathValue("tenantId"))):
-		return admitted{}, iot.Errorf(iot.ErrForbidden, "the operator's scopes do not allow this")
+		return admitted{}, iot.Errorf(iot.ErrForbidden, "the operator's scopes do not allow this: it takes %s", op.May)
 	}
 	return admitted{op, who}, nil
 }
