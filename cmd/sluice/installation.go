@@ -85,10 +85,10 @@ func (i *installation) run(ctx context.Context) (err error) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	i.closers = append(i.closers, i.group.Wait, cancel)
 	if err := i.open(ctx, work); err != nil {
-		return err
+		return i.unlessInterrupted(ctx, err)
 	}
 	if err := i.serve(work); err != nil {
-		return err
+		return i.unlessInterrupted(ctx, err)
 	}
 	i.health.Started()
 	i.announce(ctx)
@@ -98,6 +98,16 @@ func (i *installation) run(ctx context.Context) (err error) {
 	}
 	i.stop()
 	return err
+}
+
+// unlessInterrupted returns why a start failed. Of one that was interrupted no
+// error is left: whoever asks for the end gets an orderly one.
+func (i *installation) unlessInterrupted(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	i.log.Info("interrupted during the start", "err", err)
+	return nil
 }
 
 // open makes everything that can fail before anything is served.
