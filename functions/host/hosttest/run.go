@@ -135,6 +135,7 @@ func deadlines(t *testing.T, inv events.Invoker) {
 	if _, err := inv.Invoke(ctx, events.TenantGet{ID: waits}); !errors.Is(err, iot.ErrTimeout) {
 		t.Errorf("got %v, want ErrTimeout", err)
 	}
+	<-ctx.Done()
 	if _, err := inv.Invoke(ctx, events.TenantGet{ID: "T"}); !errors.Is(err, iot.ErrTimeout) {
 		t.Errorf("with no time left: %v, want ErrTimeout", err)
 	}
