@@ -3,6 +3,7 @@ package notices
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -108,6 +109,10 @@ func (i *Ingress) serve(r *http.Request) error {
 		return iot.Errorf(status.ErrNotCloudEvent, "want a CloudEvent: binary, %s or %s", cehttp.StructuredType, cehttp.BatchType)
 	}
 	body, err := cehttp.ReadBody(r.Body, r.ContentLength, i.o.MaxBody)
+	if errors.Is(err, iot.ErrInvalid) {
+		// It broke off: whoever passes facts on is to bring this one again, which 400 forbids.
+		return iot.Errorf(iot.ErrUnavailable, "body breaks off or is badly encoded")
+	}
 	if err != nil {
 		return err
 	}

@@ -8,11 +8,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -128,6 +130,8 @@ func TestIngressRefuses(t *testing.T) {
 	}
 	half := batch(t, device)
 	half.Body = http.NoBody
+	broken := structured(t, device)
+	broken.Body = io.NopCloser(io.MultiReader(strings.NewReader("{"), iotest.ErrReader(io.ErrUnexpectedEOF)))
 	for _, tt := range []struct {
 		name string
 		r    *http.Request
@@ -144,6 +148,7 @@ func TestIngressRefuses(t *testing.T) {
 		{"empty body", by(half, "function"), nil, 400},
 		{"another installation", by(post(t, foreignBody, cehttp.StructuredType), "function"), nil, 400},
 		{"call", by(post(t, callBody, cehttp.StructuredType), "function"), nil, 422},
+		{"body breaks off", by(broken, "function"), nil, 503},
 		{"body too large", by(big, "function"), nil, 413},
 		{"batch too large", by(batch(t, many...), "function"), nil, 413},
 		{"not now", by(structured(t, device), "function"), iot.Errorf(iot.ErrUnavailable, "later"), 503},
