@@ -167,6 +167,9 @@ func (s *server) importHeader(ctx context.Context, id iot.TenantID, items splitt
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
+	if err := s.checkShared(ctx, id, &tenant); err != nil {
+		return result{}, err
+	}
 	version, created, err := s.registry.PutTenant(ctx, id, tenant)
 	if err != nil {
 		return result{}, err

@@ -113,7 +113,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, res *resource) (
 	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
 		return nil, iot.Errorf(iot.ErrInvalid, "the query of the URL is malformed")
 	}
-	ctx := r.Context()
+	ctx := context.WithValue(r.Context(), operatorKey{}, op.who)
 	if op.op.Stream {
 		if err := h.checkStream(w, r, op.op); err != nil {
 			return nil, err
@@ -124,7 +124,6 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, res *resource) (
 	if err != nil {
 		return nil, err
 	}
-	ctx = context.WithValue(ctx, operatorKey{}, op.who)
 	if op.op.May == mayExport { // takes as long as there are devices
 		return op.op.Serve(ctx, h.api, r, body)
 	}

@@ -36,6 +36,9 @@ func (s *server) createTenant(ctx context.Context, wanted string, body []byte) (
 			return "", "", "", err
 		}
 	}
+	if err := s.checkShared(ctx, "", &t); err != nil {
+		return "", "", "", err
+	}
 	made, version, err := s.registry.CreateTenant(ctx, iot.TenantID(wanted), t)
 	return string(made), version, "/v1/tenants/" + url.PathEscape(string(made)), err
 }
@@ -50,11 +53,17 @@ func (s *server) UpdateTenant(ctx context.Context, r api.UpdateTenantRequestObje
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkShared(ctx, iot.TenantID(r.TenantID), &t); err != nil {
+		return nil, err
+	}
 	version, err := s.registry.UpdateTenant(ctx, iot.TenantID(r.TenantID), t, unquoted(r.Params.IfMatch))
 	return api.UpdateTenant204Response{ETag: version}, err
 }
 
 func (s *server) PatchTenant(ctx context.Context, r api.PatchTenantRequestObject) (api.PatchTenantResponseObject, error) {
+	if err := s.checkSharedPatch(ctx, iot.TenantID(r.TenantID), r.Body); err != nil {
+		return nil, err
+	}
 	version, err := s.registry.PatchTenant(ctx, iot.TenantID(r.TenantID), r.Body, unquoted(r.Params.IfMatch))
 	return api.PatchTenant204Response{ETag: version}, err
 }
