@@ -2,10 +2,12 @@ package campaign_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -39,6 +41,7 @@ func TestBulkChange(t *testing.T) {
 	f := &fleet{tenant: "BULK", devices: warm, passwords: []string{"correct horse"}}
 	p.operator(t, http.MethodPost, "tenants/"+f.tenant, "application/json", bytes.NewReader([]byte("{}")), http.StatusCreated)
 	consume(t, p, f.tenant)
+	keepInUse(t, p)
 	salted := `{"hash-function":"sha-256","pwd-hash":"` + sha256Base64(f.passwords[0]) + `"}`
 
 	change := func(name string, item func(w io.Writer, i int)) {
@@ -78,7 +81,7 @@ func TestBulkChange(t *testing.T) {
 	f.awaitAll(t, p.device, http.StatusUnauthorized)
 
 	for name, want := range map[string]float64{
-		"sluice_router_notices_facts_total":     float64(4*devices + 1),
+		"sluice_router_notices_facts_total":     float64(4*devices + 1 + inUseChanges),
 		"sluice_router_receivers_overrun_total": 0,
 	} {
 		if got := figure(t, p.routerHealth, name); got != want {
@@ -87,6 +90,40 @@ func TestBulkChange(t *testing.T) {
 	}
 	t.Logf("told by the feed alone: %v; asked for gaps: %v times; taken again: %v", figure(t, p.routerHealth, "sluice_router_notices_missed_total"),
 		figure(t, p.routerHealth, "sluice_router_notices_gaps_total"), figure(t, p.routerHealth, "sluice_router_notices_repeated_total"))
+}
+
+// inUse is the tenant of keepInUse, and inUseChanges how many changes it takes.
+const (
+	inUse        = "LIVE"
+	inUseChanges = 2
+)
+
+// keepInUse has a device of another tenant upload all the time. A router looks
+// for changes that it was not told of, because it was too busy, only while tokens are used.
+func keepInUse(t *testing.T, p *parts) {
+	t.Helper()
+	f := &fleet{tenant: inUse, devices: 1, passwords: []string{"battery staple"}}
+	p.operator(t, http.MethodPost, "tenants/"+f.tenant, "application/json", bytes.NewReader([]byte("{}")), http.StatusCreated)
+	consume(t, p, f.tenant)
+	bulk(t, p, f.tenant, strings.NewReader(fmt.Sprintf(
+		`{"op":"create","id":%q,"credentials":[{"type":"hashed-password","auth-id":%q,"secrets":[{"hash-function":"sha-256","pwd-hash":%q}]}]}`+"\n",
+		f.device(0), f.device(0), sha256Base64(f.passwords[0]))), 1)
+	ctx, stop := context.WithCancel(t.Context())
+	var uploads sync.WaitGroup
+	uploads.Go(func() {
+		client, s := from(252), newStormed()
+		for ctx.Err() == nil {
+			upload(ctx, client, s, p.device, f.device(0)+"@"+f.tenant, f.password(0))
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	})
+	t.Cleanup(func() {
+		stop()
+		uploads.Wait()
+	})
 }
 
 // awaitAll wants every device of the fleet to be answered with the status soon.
@@ -179,10 +216,11 @@ func (f *follower) notice(message []byte) {
 	var n struct {
 		Type   string `json:"type"`
 		Change string `json:"change"`
+		Tenant string `json:"tenant-id"`
 		Device string `json:"device-id"`
 	}
 	first, last := bytes.IndexByte(message, '{'), bytes.LastIndexByte(message, '}')
-	if first < 0 || json.Unmarshal(message[first:last+1], &n) != nil || n.Type != "device-change-v1" {
+	if first < 0 || json.Unmarshal(message[first:last+1], &n) != nil || n.Type != "device-change-v1" || n.Tenant == inUse {
 		return
 	}
 	f.mu.Lock()
