@@ -144,7 +144,7 @@ func (f *draft) create(m *mutation) (*result, error) {
 	}
 	d := &device{rec: m.d, doc: m.doc, credentials: m.credentialsVersion}
 	d.rec.Tenant, d.rec.Status.Updated = f.t, iot.Timestamp{}
-	return f.replace(m, nil, d, f.deviceChange(d, registry.Create, d.rec.Status.Created.Time))
+	return f.replace(m, nil, d, d.rec.Change(registry.Create, d.rec.Status.Created.Time))
 }
 
 func (f *draft) modify(m *mutation, old *device) (*result, error) {
@@ -170,13 +170,7 @@ func (f *draft) modify(m *mutation, old *device) (*result, error) {
 		d.rec.Device, d.doc = m.d.Device, m.doc
 	}
 	d.rec.Version, d.rec.Status.Updated = m.d.Version, iot.Timestamp{Time: m.at}
-	return f.replace(m, old, &d, f.deviceChange(&d, registry.Update, m.at))
-}
-
-func (f *draft) deviceChange(d *device, change string, at time.Time) registry.Change {
-	return registry.Change{
-		Tenant: f.t, Kind: registry.DeviceChanged, Device: d.rec.ID, Change: change, Enabled: d.rec.Device.IsEnabled(), At: at,
-	}
+	return f.replace(m, old, &d, d.rec.Change(registry.Update, m.at))
 }
 
 // replace writes a device, what hangs on it, and its credentials where given.

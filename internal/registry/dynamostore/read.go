@@ -184,7 +184,7 @@ func (r *reader) assemble(ctx context.Context) (snap registry.Snapshot, newest u
 			return snap, 0, err
 		}
 	}
-	snap.DeviceID, snap.GatewayID = parties(r.q, snap.Owner)
+	snap.DeviceID, snap.GatewayID = r.q.Parties(snap.Owner)
 	if snap.Device, err = r.device(snap.DeviceID, &newest); err != nil {
 		return snap, 0, err
 	}
@@ -257,19 +257,4 @@ func (r *reader) members(ctx context.Context, groups []string, newest *uint64) (
 	}
 	slices.Sort(all)
 	return slices.Compact(all), nil
-}
-
-// parties says who is asked about and who acts for it.
-func parties(q *registry.Query, owner iot.DeviceID) (device, gateway iot.DeviceID) {
-	actor := q.Gateway
-	if q.Type != "" {
-		actor = owner
-		if q.Device == "" {
-			return owner, ""
-		}
-	}
-	if actor == q.Device || q.Device == "" {
-		actor = ""
-	}
-	return q.Device, actor
 }

@@ -28,7 +28,7 @@ func (s *Store) CreateTenant(ctx context.Context, t registry.TenantRecord) error
 		next := st
 		next.live = true
 		ops = append(ops, tenantOp(t.ID, nil, tenantItem(&t, doc, st.sequence+1)), op{key: listKey(t.ID), put: item{}})
-		return &change{ops: ops, next: next, changes: []registry.Change{tenantChange(&t, registry.Create, t.Created)}}, nil
+		return &change{ops: ops, next: next, changes: []registry.Change{t.Change(registry.Create, t.Created)}}, nil
 	})
 }
 
@@ -50,7 +50,7 @@ func (s *Store) UpdateTenant(ctx context.Context, t registry.TenantRecord, ifVer
 		t := t
 		t.Created = old.Created
 		ops = append(ops, tenantOp(t.ID, stored, tenantItem(&t, doc, st.sequence+1)))
-		return &change{ops: ops, next: st, changes: []registry.Change{tenantChange(&t, registry.Update, t.Updated)}}, nil
+		return &change{ops: ops, next: st, changes: []registry.Change{t.Change(registry.Update, t.Updated)}}, nil
 	})
 }
 
@@ -118,13 +118,6 @@ func tenantOp(id iot.TenantID, stored, put item) op {
 	o := op{key: tenantKey(id), put: put}
 	o.unchanged(stored != nil, uint64(stored.num("q")))
 	return o
-}
-
-func tenantChange(t *registry.TenantRecord, change string, at time.Time) registry.Change {
-	return registry.Change{
-		Tenant: t.ID, Kind: registry.TenantChanged, Change: change, At: at,
-		Enabled: t.Tenant.IsEnabled(), InvalidateCache: t.Tenant.InvalidatesCaches(),
-	}
 }
 
 // encodeTenant also refuses names that no key can hold.

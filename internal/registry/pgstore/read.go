@@ -100,7 +100,7 @@ func scanSnapshot(rows pgx.Rows, q *registry.Query, s *registry.Snapshot) error 
 			return err
 		}
 	}
-	s.DeviceID, s.GatewayID = parties(q, s.Owner)
+	s.DeviceID, s.GatewayID = q.Parties(s.Owner)
 	if s.Device, err = device.record(s.Tenant.ID, s.DeviceID); err != nil {
 		return err
 	}
@@ -109,19 +109,4 @@ func scanSnapshot(rows pgx.Rows, q *registry.Query, s *registry.Snapshot) error 
 	}
 	s.Gateway, err = gateway.record(s.Tenant.ID, s.GatewayID)
 	return err
-}
-
-// parties says who is asked about and who acts for it.
-func parties(q *registry.Query, owner iot.DeviceID) (device, gateway iot.DeviceID) {
-	actor := q.Gateway
-	if q.Type != "" {
-		actor = owner
-		if q.Device == "" {
-			return owner, ""
-		}
-	}
-	if actor == q.Device || q.Device == "" {
-		actor = ""
-	}
-	return q.Device, actor
 }

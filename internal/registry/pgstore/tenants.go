@@ -98,7 +98,7 @@ func (s *Store) CreateTenant(ctx context.Context, t registry.TenantRecord) error
 			string(t.ID), t.Tenant.Alias, t.Tenant.TrustAnchorGroup, doc, t.Version, millis(t.Created), millis(t.Updated))
 		b.Queue(`UPDATE state SET tenants = tenants + 1`)
 		queueAnchors(b, &t)
-		return tenantChange(&t, registry.Create, t.Created), nil
+		return t.Change(registry.Create, t.Created), nil
 	})
 }
 
@@ -118,7 +118,7 @@ func (s *Store) UpdateTenant(ctx context.Context, t registry.TenantRecord, ifVer
 		b.Queue(`UPDATE tenants SET alias = nullif($2, ''), anchor_group = $3, doc = $4, version = $5, updated = $6 WHERE id = $1`,
 			string(t.ID), t.Tenant.Alias, t.Tenant.TrustAnchorGroup, doc, t.Version, millis(t.Updated))
 		queueAnchors(b, &t)
-		return tenantChange(&t, registry.Update, t.Updated), nil
+		return t.Change(registry.Update, t.Updated), nil
 	})
 }
 
@@ -161,13 +161,6 @@ func scanTenant(row pgx.Row) (registry.TenantRecord, error) {
 	}
 	t.Created, t.Updated = instant(created), instant(updated)
 	return t, decode(doc, &t.Tenant)
-}
-
-func tenantChange(t *registry.TenantRecord, change string, at time.Time) registry.Change {
-	return registry.Change{
-		Kind: registry.TenantChanged, Change: change, At: at,
-		Enabled: t.Tenant.IsEnabled(), InvalidateCache: t.Tenant.InvalidatesCaches(),
-	}
 }
 
 // checkVersion returns errNoTenant or errVersion unless the tenant is there in that version.

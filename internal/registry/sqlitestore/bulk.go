@@ -137,7 +137,7 @@ func (b *batch) create(ctx context.Context, w *registry.DeviceWrite) error {
 			return err
 		}
 	}
-	b.record(deviceChange(d, registry.Create, d.Status.Created.Time))
+	b.record(d.Change(registry.Create, d.Status.Created.Time))
 	return nil
 }
 
@@ -187,7 +187,7 @@ func (b *batch) update(ctx context.Context, w *registry.DeviceWrite, old []byte,
 	if err := b.put(ctx, d, old, before); err != nil {
 		return err
 	}
-	b.record(deviceChange(d, registry.Update, d.Status.Updated.Time))
+	b.record(d.Change(registry.Update, d.Status.Updated.Time))
 	if w.Credentials == nil {
 		return nil
 	}
@@ -218,7 +218,7 @@ func (b *batch) setEnabled(ctx context.Context, w *registry.DeviceWrite, old []b
 	if err := b.put(ctx, &d, old, before); err != nil {
 		return err
 	}
-	b.record(deviceChange(&d, registry.Update, d.Status.Updated.Time))
+	b.record(d.Change(registry.Update, d.Status.Updated.Time))
 	return nil
 }
 

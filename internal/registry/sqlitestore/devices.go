@@ -42,7 +42,7 @@ func (s *Store) CreateDevice(ctx context.Context, d registry.DeviceRecord, crede
 		if err := c.countDevices(ctx, d.Tenant, 1); err != nil {
 			return err
 		}
-		return s.record(ctx, c, deviceChange(&d, registry.Create, d.Status.Created.Time))
+		return s.record(ctx, c, d.Change(registry.Create, d.Status.Created.Time))
 	})
 }
 
@@ -95,7 +95,7 @@ func (s *Store) UpdateDevice(ctx context.Context, d registry.DeviceRecord, ifVer
 		if err := s.relate(ctx, c, d.Tenant, d.ID, before, old, &d.Device, doc); err != nil {
 			return err
 		}
-		return s.record(ctx, c, deviceChange(&d, registry.Update, d.Status.Updated.Time))
+		return s.record(ctx, c, d.Change(registry.Update, d.Status.Updated.Time))
 	})
 }
 
@@ -147,12 +147,6 @@ func (s *Store) DeleteDevices(ctx context.Context, tenant iot.TenantID, at time.
 		}
 		return s.record(ctx, c, registry.Change{Tenant: tenant, Kind: registry.DevicesDeleted, At: at})
 	})
-}
-
-func deviceChange(d *registry.DeviceRecord, change string, at time.Time) registry.Change {
-	return registry.Change{
-		Tenant: d.Tenant, Kind: registry.DeviceChanged, Device: d.ID, Change: change, Enabled: d.Device.IsEnabled(), At: at,
-	}
 }
 
 // encodeDevice returns the document and, where there are any, the viaGroups

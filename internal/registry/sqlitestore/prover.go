@@ -33,7 +33,7 @@ func (s *Store) MarkNotified(ctx context.Context, tenant iot.TenantID, device io
 			version, millis(at), string(tenant), string(device)); err != nil {
 			return err
 		}
-		return s.record(ctx, c, deviceChange(&d, registry.Update, at))
+		return s.record(ctx, c, d.Change(registry.Update, at))
 	})
 }
 

@@ -96,7 +96,7 @@ func scanSnapshot(rows *sql.Rows, q *registry.Query, s *registry.Snapshot) error
 			}
 		}
 	}
-	s.DeviceID, s.GatewayID = parties(q, s.Owner)
+	s.DeviceID, s.GatewayID = q.Parties(s.Owner)
 	var err error
 	if s.Device, err = device.record(s.Tenant.ID, s.DeviceID); err != nil {
 		return err
@@ -124,19 +124,4 @@ func decodeVerified(list []byte, s *registry.Snapshot) error {
 		s.Verified = append(s.Verified, registry.Verified{SecretID: r.Secret, MAC: mac, Until: instant(r.Until)})
 	}
 	return nil
-}
-
-// parties says who is asked about and who acts for it.
-func parties(q *registry.Query, owner iot.DeviceID) (device, gateway iot.DeviceID) {
-	actor := q.Gateway
-	if q.Type != "" {
-		actor = owner
-		if q.Device == "" {
-			return owner, ""
-		}
-	}
-	if actor == q.Device || q.Device == "" {
-		actor = ""
-	}
-	return q.Device, actor
 }

@@ -34,7 +34,7 @@ func (s *Store) CreateTenant(ctx context.Context, t registry.TenantRecord) error
 		if err := c.putAnchors(ctx, &t); err != nil {
 			return err
 		}
-		return s.record(ctx, c, tenantChange(&t, registry.Create, t.Created))
+		return s.record(ctx, c, t.Change(registry.Create, t.Created))
 	})
 }
 
@@ -59,7 +59,7 @@ func (s *Store) UpdateTenant(ctx context.Context, t registry.TenantRecord, ifVer
 		if err := c.putAnchors(ctx, &t); err != nil {
 			return err
 		}
-		return s.record(ctx, c, tenantChange(&t, registry.Update, t.Updated))
+		return s.record(ctx, c, t.Change(registry.Update, t.Updated))
 	})
 }
 
@@ -104,13 +104,6 @@ func (c *conn) tenant(ctx context.Context, id iot.TenantID) (registry.TenantReco
 	}
 	t.Created, t.Updated = instant(created), instant(updated)
 	return t, decode(doc, &t.Tenant)
-}
-
-func tenantChange(t *registry.TenantRecord, change string, at time.Time) registry.Change {
-	return registry.Change{
-		Tenant: t.ID, Kind: registry.TenantChanged, Change: change, At: at,
-		Enabled: t.Tenant.IsEnabled(), InvalidateCache: t.Tenant.InvalidatesCaches(),
-	}
 }
 
 // checkTenant returns errNoTenant or errVersion unless the tenant is there in that version.
