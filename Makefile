@@ -17,6 +17,8 @@ SUBMODULES := tools tests/bench/peerbench
 RHEA      := 3.0.5
 
 .DEFAULT_GOAL := build
+# Images, Kubernetes and AWS have their targets beside what they build.
+include $(wildcard infra/*/*.mk)
 .PHONY: help build function run test test-all deps check lint race fuzz bench bench-large campaign fmt tidy tidy-check generate vuln clean
 
 help: ## list the targets
