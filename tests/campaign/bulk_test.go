@@ -55,7 +55,7 @@ func TestBulkChange(t *testing.T) {
 		began := time.Now()
 		bulk(t, p, f.tenant, &body, devices)
 		took := time.Since(began)
-		lag := follower.await(t)
+		lag := follower.await(t, p)
 		after := []used{p.function.used(t), p.router.used(t), p.adapter.used(t)}
 		t.Logf("%s: %d devices in %s, %.0f/s; last notice %s after the answer; processor: functions %s, router %s, adapter %s; resident: %d, %d, %d MB",
 			name, devices, took.Round(time.Millisecond), float64(devices)/took.Seconds(), lag.Round(time.Millisecond),
@@ -211,7 +211,7 @@ func startFollower(t *testing.T, p *parts) *follower {
 	return f
 }
 
-// notice takes one notification: its payload is the one object in the message.
+// notice takes one notification.
 func (f *follower) notice(message []byte) {
 	var n struct {
 		Type   string `json:"type"`
@@ -219,8 +219,17 @@ func (f *follower) notice(message []byte) {
 		Tenant string `json:"tenant-id"`
 		Device string `json:"device-id"`
 	}
-	first, last := bytes.IndexByte(message, '{'), bytes.LastIndexByte(message, '}')
-	if first < 0 || json.Unmarshal(message[first:last+1], &n) != nil || n.Type != "device-change-v1" || n.Tenant == inUse {
+	m, err := amqp.DecodeMessage(message)
+	if err == nil {
+		err = json.Unmarshal(bytes.Join(m.Data, nil), &n)
+	}
+	if err != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.extra++
+		return
+	}
+	if n.Type != "device-change-v1" || n.Tenant == inUse {
 		return
 	}
 	f.mu.Lock()
@@ -248,7 +257,7 @@ func (f *follower) expect(name string, devices int) {
 }
 
 // await waits until all of it has come, and returns how long it took from now.
-func (f *follower) await(t *testing.T) time.Duration {
+func (f *follower) await(t *testing.T, p *parts) time.Duration {
 	t.Helper()
 	began := time.Now()
 	select {
@@ -258,6 +267,8 @@ func (f *follower) await(t *testing.T) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.missing != 0 || f.extra != 0 || f.ended.Load() {
+		t.Logf("router:\n%s", figures(t, p.routerHealth, "sluice_router_notices", "sluice_router_receivers"))
+		t.Logf("functions:\n%s", figures(t, p.functionsHealth, "sluice_facts", "sluice_function"))
 		t.Fatalf("%d notices are missing, %d came twice or are others; detached: %t", f.missing, f.extra, f.ended.Load())
 	}
 	return max(0, f.last.Sub(began))

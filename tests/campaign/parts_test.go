@@ -324,3 +324,26 @@ func (p *parts) operator(t *testing.T, method, path, contentType string, body io
 	}
 	return text
 }
+
+// figures returns the lines of the metrics that begin so.
+func figures(t *testing.T, health string, prefixes ...string) string {
+	t.Helper()
+	resp, err := http.Get("http://" + health + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found strings.Builder
+	for line := range strings.Lines(string(text)) {
+		for _, prefix := range prefixes {
+			if strings.HasPrefix(line, prefix) {
+				found.WriteString(line)
+			}
+		}
+	}
+	return found.String()
+}
