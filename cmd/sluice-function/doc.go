@@ -13,6 +13,8 @@
 //	SLUICE_KEK            key-encryption key, so that nothing is kept in a data folder
 //	SLUICE_KEK_PREVIOUS   the one before it, whose signing keys still open
 //	SLUICE_VERIFIED_KEY   key of the MACs of verified passwords, for the same reason
+//	SLUICE_TLS_CERTIFICATE_PEM, SLUICE_TLS_KEY_PEM, SLUICE_TLS_CA_PEM
+//	                      what the files of tls would hold, where secrets are variables
 //	SLUICE_LAMBDA_ACCEPT  what Lambda may deliver, and by which alias of the function:
 //	                      "direct,http" unless set, such as "direct:live,http:url,sqs,schedule:cron"
 //	SLUICE_LAMBDA_DIRECT  the kinds of components that IAM lets invoke directly: "adapter,router" unless set

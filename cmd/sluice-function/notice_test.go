@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -71,6 +72,7 @@ func (k *taken) has(t *testing.T, want ...string) {
 type routers struct {
 	*taken
 	sink     taken
+	own      listen.Files
 	env      []string
 	args     []string
 	password string
@@ -104,11 +106,29 @@ func newRouters(t *testing.T) *routers {
 	t.Cleanup(sink.Close)
 	var identities string
 	identities, r.password = operator(t, dir)
-	own := issue("function")
-	r.env = environment("SLUICE_DATA="+filepath.Join(dir, "data"), "SLUICE_IDENTITIES="+identities, "K_SINK="+sink.URL,
-		"SLUICE_TLS_CERTIFICATE="+own.Certificate, "SLUICE_TLS_KEY="+own.Key, "SLUICE_TLS_CA="+own.CA)
+	r.own = issue("function")
+	r.env = environment("SLUICE_DATA="+filepath.Join(dir, "data"), "SLUICE_IDENTITIES="+identities, "K_SINK="+sink.URL)
 	r.args = []string{"--set", "notices.ingresses=[" + ingress.URL + "]"}
 	return r
+}
+
+// byFile says where the certificate is.
+func (r *routers) byFile() []string {
+	return plus(r.env, "SLUICE_TLS_CERTIFICATE="+r.own.Certificate, "SLUICE_TLS_KEY="+r.own.Key, "SLUICE_TLS_CA="+r.own.CA)
+}
+
+// byText says what the certificate is, where there are no files.
+func (r *routers) byText(t *testing.T) []string {
+	t.Helper()
+	env := r.env
+	for name, file := range map[string]string{"CERTIFICATE": r.own.Certificate, "KEY": r.own.Key, "CA": r.own.CA} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		env = plus(env, "SLUICE_TLS_"+name+"_PEM="+string(text))
+	}
+	return env
 }
 
 // TestChangesReachTheRouters shows it for every platform, and on Lambda also for
@@ -116,21 +136,21 @@ func newRouters(t *testing.T) *routers {
 func TestChangesReachTheRouters(t *testing.T) {
 	t.Run("port", func(t *testing.T) {
 		r := newRouters(t)
-		p := start(t, plus(r.env, "PORT=0"), r.args...)
+		p := start(t, plus(r.byFile(), "PORT=0"), r.args...)
 		register(t, overHTTP(p.address(t, "function"), r.password))
 		r.has(t, registered...)
 		r.sink.has(t, registered...)
 	})
 	t.Run("listeners", func(t *testing.T) {
 		r := newRouters(t)
-		p := start(t, r.env, append(r.args, "--set", listeners)...)
+		p := start(t, r.byFile(), append(r.args, "--set", listeners)...)
 		register(t, overHTTP(p.address(t, "management"), r.password))
 		r.has(t, registered...)
 		r.sink.has(t, registered...)
 	})
 	t.Run("lambda", func(t *testing.T) {
 		r, runtime := newRouters(t), hosttest.NewRuntime(t)
-		start(t, plus(r.env, "AWS_LAMBDA_RUNTIME_API="+runtime.Address(), "SLUICE_LAMBDA_ACCEPT=http,sqs"), r.args...)
+		start(t, plus(r.byText(t), "AWS_LAMBDA_RUNTIME_API="+runtime.Address(), "SLUICE_LAMBDA_ACCEPT=http,sqs"), r.args...)
 		register(t, byURL(runtime, r.password))
 		kept := events.RegistryChanged{Type: events.TypeDeviceChanged, TenantID: "T", Sequence: 99, DeviceID: "kept", Change: "UPDATE", Enabled: true, At: time.Now()}
 		e, err := events.EncodeFact(kept, "sluice.local")

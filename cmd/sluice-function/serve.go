@@ -46,6 +46,13 @@ func serve(args []string, stdout, stderr io.Writer) error {
 		_, err := fmt.Fprintln(stdout, "sluice-function", observe.Version())
 		return err
 	}
+	files, err := o.writePEM()
+	if files != "" {
+		defer os.RemoveAll(files)
+	}
+	if err != nil {
+		return err
+	}
 	p, err := load(o, stderr)
 	if err != nil {
 		return err

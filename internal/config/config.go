@@ -78,13 +78,17 @@ type Registry struct {
 	Indexes []string `yaml:"indexes"`
 }
 
+// QueueScheme is before the URL of a queue in Notices.Broker.
+const QueueScheme = "sqs:"
+
 // Notices says where changes of the registry are told.
 type Notices struct {
 	// Ingresses are the URLs of the routers' ingresses, every address behind each
 	// name; a router of the same process needs none.
 	Ingresses []string `yaml:"ingresses"`
 	// Broker takes, as CloudEvents over HTTP, what a router did not: something that
-	// delivers it to the routers' ingresses later.
+	// delivers it to the routers' ingresses later. With [QueueScheme] before it, it is
+	// the URL of a queue of SQS.
 	Broker string `yaml:"broker"`
 }
 

@@ -166,6 +166,7 @@ func TestErrors(t *testing.T) {
 		"token for lambda":  {"functions: {identity: \"lambda:f\", token-file: t}", `a token goes with a URL`},
 		"lambda":            {"functions: {identity: \"lambda:\"}", `without the name or ARN`},
 		"open management":   {"management: {authentication-required: false}\nlisteners: [{role: management, address: \":8\", tls: {}}]", `loopback addresses only`},
+		"queue":             {"notices: {broker: \"sqs:notices\"}", `expected a URL such as https://`},
 		"ingress with SASL": {"listeners: [{role: ingress, address: \"localhost:1\", mechanisms: [PLAIN]}]", `speaks no SASL`},
 		"cost":              {"management: {max-bcrypt-cost-factor: 31}", `more than 20`},
 	} {

@@ -169,7 +169,7 @@ func (l *Loaded) checkURLs() error {
 		}
 	}
 	if l.Notices.Broker != "" {
-		if err := l.checkURL("notices.broker", l.Notices.Broker, "https", "http"); err != nil {
+		if err := l.checkURL("notices.broker", strings.TrimPrefix(l.Notices.Broker, QueueScheme), "https", "http"); err != nil {
 			return err
 		}
 	}

@@ -51,9 +51,10 @@ var mayImport = []importRow{
 	{"functions/realm", []string{"internal/iot", "internal/auth/oidc"}, "passwords that others check, and what their tokens say"},
 	{"functions/...", []string{"functions/...", "internal/attempts", "internal/iot", "internal/status", "internal/registry", "internal/assertion",
 		"internal/auth", "internal/config", "internal/listen", "internal/observe", "events"}, "functions see the registry's port, never a backend"},
-	{"events/invoke/...", []string{"events", "events/http", "events/invoke", "internal/iot", "internal/status"}, "an invoker knows its transport and nothing else"},
+	{"internal/awsenv", nil, "what AWS gives a process knows nothing of what the process does"},
+	{"events/invoke/...", []string{"events", "events/http", "events/invoke", "internal/awsenv", "internal/iot", "internal/status"}, "an invoker knows its transport and nothing else"},
 	{"events/post/http/metrics", []string{"events/post/http"}, "figures apart, so that not everyone links Prometheus"},
-	{"events/post/...", []string{"events", "events/http", "events/invoke", "internal/iot", "internal/status"}, "a poster knows its transport and nothing else"},
+	{"events/post/...", []string{"events", "events/http", "events/invoke", "internal/awsenv", "internal/iot", "internal/status"}, "a poster knows its transport and nothing else"},
 	{"events/...", []string{"events/...", "internal/iot", "internal/status"}, "events are words between our parts"},
 }
 
@@ -151,7 +152,7 @@ func TestForbiddenDirectImports(t *testing.T) {
 // TestOnlyHostsKnowThePlatform finds who imports a platform's packages at all.
 func TestOnlyHostsKnowThePlatform(t *testing.T) {
 	platforms := []string{"knative.dev/...", "github.com/aws/..."}
-	hosts := []string{"functions/host/*", "events/invoke/lambda", "cmd/...", "internal/registry/dynamostore"}
+	hosts := []string{"functions/host/*", "events/invoke/lambda", "events/post/sqs", "cmd/...", "internal/awsenv", "internal/registry/dynamostore"}
 	for _, p := range ourPackages(t) {
 		for _, imp := range p.Imports {
 			if matchAny(platforms, imp) && !matchAny(hosts, p.rel()) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/events/invoke"
+	"github.com/sluice-iot/sluice/internal/awsenv"
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/status"
 )
@@ -77,6 +79,17 @@ func (i *Invoker) failed(ctx context.Context, req events.Request, kind string, p
 		return iot.Errorf(iot.ErrTimeout, "the function ran out of time")
 	}
 	return events.ErrorOf(status.ErrInternal)
+}
+
+// regionOf is the region of an ARN, or that of the environment.
+func regionOf(function string) (string, error) {
+	if parts := strings.Split(function, ":"); len(parts) >= 7 && parts[0] == "arn" && parts[3] != "" {
+		return parts[3], nil
+	}
+	if r := awsenv.Region(); r != "" {
+		return r, nil
+	}
+	return "", fmt.Errorf("function %q: no region: give an ARN, or set AWS_REGION", function)
 }
 
 func endpoint(url string) *string {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/events/invoke"
+	"github.com/sluice-iot/sluice/internal/awsenv"
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
@@ -62,7 +63,7 @@ func New(cfg Config) (*Invoker, error) {
 		cfg.InFlight = invoke.DefaultInFlight
 	}
 	if cfg.Credentials == nil {
-		cfg.Credentials = environment()
+		cfg.Credentials = awsenv.Credentials()
 	}
 	if cfg.Region == "" {
 		var err error

@@ -9,13 +9,13 @@ type results struct {
 }
 
 type counters struct {
-	ingress, sink results
-	unresolved    atomic.Int64
+	ingress, sink, queue results
+	unresolved           atomic.Int64
 }
 
 // Count is how many facts were posted to one kind of receiver with one result.
 type Count struct {
-	To     string // router or sink
+	To     string // router, sink or queue
 	Result string
 	Facts  int64
 }
@@ -26,7 +26,7 @@ func (p *Poster) Counts() (facts []Count, unresolved int64) {
 	for _, r := range []struct {
 		to string
 		*results
-	}{{"router", &p.m.ingress}, {"sink", &p.m.sink}} {
+	}{{"router", &p.m.ingress}, {"sink", &p.m.sink}, {"queue", &p.m.queue}} {
 		for i, verdict := range verdicts {
 			facts = append(facts, Count{r.to, verdict, r.by[i].Load()})
 		}

@@ -37,6 +37,9 @@ type Config struct {
 	// it repeats that into the ingress. "" = none. Provisioned devices do not go
 	// there: they are told again by whoever provisioned them.
 	Fallback string
+	// Queue takes what a router did not, in the place of Fallback; nil = none. It
+	// is closed with the poster.
+	Queue Queue
 	// Sink gets a copy of every fact (K_SINK); "" = none. Where it is also the
 	// fallback, a fact goes there once.
 	Sink string
@@ -49,6 +52,12 @@ type Config struct {
 	MaxBatchBytes int // 0 = 512 KiB; a larger CloudEvent goes alone
 	Resolve       Resolver
 	Log           *slog.Logger
+}
+
+// Queue keeps facts until a router takes them. It says in the log what is wrong with it.
+type Queue interface {
+	events.Poster
+	Close()
 }
 
 // Poster posts facts. Safe for concurrent use.
@@ -67,6 +76,9 @@ var _ events.Poster = (*Poster)(nil)
 func New(cfg Config) (*Poster, error) {
 	if cfg.Name == "" {
 		return nil, errors.New("facts: the name of the installation is missing")
+	}
+	if cfg.Fallback != "" && cfg.Queue != nil {
+		return nil, errors.New("facts: a broker and a queue: want one place for what routers do not take")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -136,6 +148,9 @@ func (p *Poster) Close() {
 			s.pool.CloseIdleConnections()
 		}
 	}
+	if p.cfg.Queue != nil {
+		p.cfg.Queue.Close()
+	}
 }
 
 // item is a fact on its way.
@@ -178,7 +193,7 @@ func (p *Poster) Post(ctx context.Context, facts []events.Fact) error {
 	if copied != nil {
 		notCopied = <-copied
 	}
-	if len(missed) > 0 && p.fallback != nil && p.saved(ctx, missed, notCopied) {
+	if len(missed) > 0 && p.saved(ctx, missed, notCopied) {
 		errs = errs[2:]
 	}
 	return errors.Join(errs...)
@@ -219,14 +234,32 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, Timeout)
 }
 
-// saved reports whether the fallback has what was missed.
+// saved reports whether the queue or the fallback has what was missed.
 func (p *Poster) saved(ctx context.Context, missed, notCopied []item) bool {
-	if p.fallback == p.sink { // it was asked already
+	switch {
+	case p.cfg.Queue != nil:
+		return p.queued(ctx, missed)
+	case p.fallback == nil:
+		return false
+	case p.fallback == p.sink: // it was asked already
 		return len(notCopied) == 0
 	}
 	_, err := p.fallback.post(ctx, missed)
 	p.fallback.say(ctx, err)
 	return err == nil
+}
+
+func (p *Poster) queued(ctx context.Context, missed []item) bool {
+	facts := make([]events.Fact, len(missed))
+	for i := range missed {
+		facts[i] = missed[i].fact
+	}
+	result := taken
+	if err := p.cfg.Queue.Post(ctx, facts); err != nil {
+		result = lostVerdict // it says itself what is wrong
+	}
+	p.m.queue.by[result].Add(int64(len(facts)))
+	return result == taken
 }
 
 func (p *Poster) encode(facts []events.Fact) (changes, provisioned []item, err error) {
@@ -266,7 +299,7 @@ func (p *Poster) spread(ctx context.Context, targets []*target, changes []item, 
 	if len(changes) == 0 {
 		return nil, nil
 	}
-	if p.fallback != nil && p.fallback != p.sink {
+	if p.cfg.Queue != nil || p.fallback != nil && p.fallback != p.sink {
 		var cancel context.CancelFunc
 		ctx, cancel = shorter(ctx) // the fallback needs time of its own
 		defer cancel()

@@ -434,3 +434,45 @@ func BenchmarkPost(b *testing.B) {
 		})
 	}
 }
+
+// kept is a queue.
+type kept struct {
+	facts  []events.Fact
+	err    error
+	closed bool
+}
+
+func (k *kept) Post(_ context.Context, facts []events.Fact) error {
+	k.facts = append(k.facts, facts...)
+	return k.err
+}
+
+func (k *kept) Close() { k.closed = true }
+
+func TestWhatRoutersDoNotTakeIsQueued(t *testing.T) {
+	a, b, c := two(t)
+	q := &kept{}
+	c.Queue = q
+	p := poster(t, c)
+	if err := p.Post(t.Context(), changes(3)); err != nil || len(q.facts) != 0 {
+		t.Fatal(err, q.facts)
+	}
+	b.Close()
+	if err := p.Post(t.Context(), []events.Fact{change(4), born}); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]events.Fact{change(4)}, q.facts); d != "" || len(a.facts()) < 4 {
+		t.Error(d)
+	}
+	q.err = iot.ErrUnavailable
+	if err := p.Post(t.Context(), []events.Fact{change(5)}); !errors.Is(err, iot.ErrUnavailable) {
+		t.Error(err)
+	}
+	if p.Close(); !q.closed {
+		t.Error("the queue stays open")
+	}
+	c.Name, c.Fallback = "sluice.local", a.URL
+	if _, err := http.New(c); err == nil {
+		t.Error("a broker and a queue")
+	}
+}

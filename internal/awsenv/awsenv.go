@@ -1,10 +1,9 @@
-package lambda
+package awsenv
 
 import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 
@@ -15,10 +14,10 @@ import (
 // containerHost serves the credentials of tasks whose URI is relative.
 const containerHost = "http://169.254.170.2"
 
-// environment gives the credentials that AWS puts in a process's environment:
+// Credentials gives the credentials that AWS puts in a process's environment:
 // the keys themselves (as in Lambda), or where a container asks for its own (ECS
 // tasks, EKS pod identities).
-func environment() aws.CredentialsProvider {
+func Credentials() aws.CredentialsProvider {
 	full := os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
 	if relative := os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"); relative != "" {
 		full = containerHost + relative
@@ -46,13 +45,7 @@ func environment() aws.CredentialsProvider {
 	})
 }
 
-// regionOf is the region of an ARN, or that of the environment.
-func regionOf(function string) (string, error) {
-	if parts := strings.Split(function, ":"); len(parts) >= 7 && parts[0] == "arn" && parts[3] != "" {
-		return parts[3], nil
-	}
-	if r := cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION")); r != "" {
-		return r, nil
-	}
-	return "", fmt.Errorf("function %q: no region: give an ARN, or set AWS_REGION", function)
+// Region is the region of the environment, "" where it names none.
+func Region() string {
+	return cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"))
 }
