@@ -156,12 +156,65 @@ func TestIssuersFile(t *testing.T) {
 		`issuers: [{issuer: "https://id.example", audience: a}]`:                                                                        "no authorities-claim",
 		`issuers: [{issuer: "https://a", audience: a, authorities-claim: c}, {issuer: "https://a", audience: b, authorities-claim: c}]`: "given twice",
 		`issuers: [{issuer: "https://a", audience: a, authorities-claim: c, jwks-url: "http://b.example/k"}]`:                           "jwks-url",
+		`issuers: [{issuer: "https://a", audience: a, subjects: [{subject: "", authorities: []}]}]`:                                     "has no subject",
+		`issuers: [{issuer: "https://a", audience: a, subjects: [{subject: s, authorities: [{address: "a//b", may: [read]}]}]}]`:        "subject \"s\"",
+		`issuers: [{issuer: "https://a", audience: a, subjects: [{subject: s, authorities: []}, {subject: s, authorities: []}]}]`:       "given twice",
 		`identities: [{name: "oidc:x", authorities: []}]`:                                                                               "those of tokens",
 		`{"users": {"oidc:x": {"mechanism": "EXTERNAL"}}}`:                                                                              "those of tokens",
 	} {
 		if _, err := auth.Open(writeFile(t, text), auth.Options{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", text, err, want)
 		}
+	}
+}
+
+// TestSubjects has an issuer whose tokens say who somebody is, but not what he may.
+func TestSubjects(t *testing.T) {
+	i := newIssuer(t)
+	file := func(more string) string {
+		return fmt.Sprintf(`issuers:
+  - issuer: "%s"
+    audience: sluice
+    subjects:
+      - {subject: "system:serviceaccount:iot:router", authorities: [{operation: "functions:router"}]}
+      - {subject: "system:serviceaccount:iot:nobody", authorities: []}
+    %s
+`, i.URL, more)
+	}
+	token := func(subject string) string {
+		return i.Token(t, oidctest.Claims{"sub": subject, "aud": "sluice", "rights": []any{map[string]any{"operation": "functions:adapter"}}})
+	}
+	for _, tt := range []struct {
+		name, more, subject string
+		want                []string // operations
+		refused             bool
+	}{
+		{"one of the file", "", "system:serviceaccount:iot:router", []string{"functions:router"}, false},
+		{"another", "", "system:serviceaccount:other:router", nil, true},
+		{"a prefix", "", "system:serviceaccount:iot:route", nil, true},
+		{"one with a claim", "authorities-claim: rights", "system:serviceaccount:iot:router", []string{"functions:router", "functions:adapter"}, false},
+		{"another with a claim", "authorities-claim: rights", "app", []string{"functions:adapter"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := open(t, file(tt.more), auth.Options{})
+			id, err := d.Token(t.Context(), token(tt.subject))
+			if tt.refused {
+				if !errors.Is(err, iot.ErrUnauthenticated) {
+					t.Errorf("got %v, %v", id, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, a := range id.Authorities() {
+				got = append(got, a.Operation)
+			}
+			if strings.Join(got, " ") != strings.Join(tt.want, " ") {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sluice-iot/sluice/internal/auth/oidc"
@@ -17,32 +18,78 @@ import (
 const tokenPrefix = "oidc:"
 
 type issuerYAML struct {
-	Issuer              string `yaml:"issuer"`
-	Audience            string `yaml:"audience"`
-	AuthoritiesClaim    string `yaml:"authorities-claim,omitempty"`
-	OperatorScopesClaim string `yaml:"operator-scopes-claim,omitempty"`
-	JWKSURL             string `yaml:"jwks-url,omitempty"`
+	Issuer              string        `yaml:"issuer"`
+	Audience            string        `yaml:"audience"`
+	AuthoritiesClaim    string        `yaml:"authorities-claim,omitempty"`
+	OperatorScopesClaim string        `yaml:"operator-scopes-claim,omitempty"`
+	JWKSURL             string        `yaml:"jwks-url,omitempty"`
+	Subjects            []subjectYAML `yaml:"subjects,omitempty"`
+}
+
+// subjectYAML says what one subject may whose tokens cannot say it themselves,
+// such as a service account of Kubernetes.
+type subjectYAML struct {
+	Subject     string          `yaml:"subject"`
+	Authorities []authorityYAML `yaml:"authorities,flow"`
 }
 
 // issuer is one whose tokens are believed.
 type issuer struct {
 	conf     issuerYAML
 	verifier *oidc.Verifier
+	subjects map[string][]Authority // by claim sub
 }
 
 func (s *snapshot) addIssuer(y issuerYAML) error {
 	if s.issuers[y.Issuer] != nil {
 		return errors.New("given twice")
 	}
-	if y.AuthoritiesClaim == "" && y.OperatorScopesClaim == "" {
-		return errors.New("no authorities-claim and no operator-scopes-claim; expected the claim that lists what a token allows")
+	if y.AuthoritiesClaim == "" && y.OperatorScopesClaim == "" && len(y.Subjects) == 0 {
+		return errors.New("no authorities-claim and no operator-scopes-claim; expected the claim that lists what a token allows, or subjects")
+	}
+	subjects, err := readSubjects(y.Subjects)
+	if err != nil {
+		return err
 	}
 	v, err := oidc.New(oidc.Config{Issuer: y.Issuer, Audience: y.Audience, JWKSURL: y.JWKSURL})
 	if err != nil {
 		return err
 	}
-	s.issuers[y.Issuer] = &issuer{y, v}
+	s.issuers[y.Issuer] = &issuer{y, v, subjects}
 	return nil
+}
+
+func readSubjects(list []subjectYAML) (map[string][]Authority, error) {
+	out := map[string][]Authority{}
+	for _, y := range list {
+		if y.Subject == "" {
+			return nil, errors.New("subjects: one has no subject; expected the claim sub of its tokens")
+		}
+		if _, ok := out[y.Subject]; ok {
+			return nil, fmt.Errorf("subject %q: given twice", y.Subject)
+		}
+		authorities, err := readAuthorities(y.Authorities)
+		if err != nil {
+			return nil, fmt.Errorf("subject %q: %w", y.Subject, err)
+		}
+		if _, err := Compile(authorities); err != nil {
+			return nil, fmt.Errorf("subject %q: %w", y.Subject, err)
+		}
+		out[y.Subject] = authorities
+	}
+	return out, nil
+}
+
+func readAuthorities(list []authorityYAML) ([]Authority, error) {
+	var out []Authority
+	for _, a := range list {
+		g, err := a.authority()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, g)
+	}
+	return out, nil
 }
 
 // Token returns the application that a token of one of the file's issuers stands
@@ -53,8 +100,8 @@ func (d *Directory) Token(ctx context.Context, token string) (*Identity, error) 
 	if err != nil {
 		return nil, err
 	}
-	if x.conf.AuthoritiesClaim == "" {
-		return nil, iot.Errorf(iot.ErrUnauthenticated, "the issuer's tokens are not for applications")
+	if x.conf.AuthoritiesClaim == "" && x.subjects[t.Subject] == nil {
+		return nil, iot.Errorf(iot.ErrUnauthenticated, "the issuer's tokens are not for applications, or not those of this subject")
 	}
 	authorities, err := x.authorities(t)
 	if err != nil {
@@ -77,11 +124,13 @@ func (d *Directory) verifyToken(ctx context.Context, token string) (*issuer, *oi
 
 func (x *issuer) name(t *oidc.Token) string { return tokenPrefix + x.conf.Issuer + "#" + t.Subject }
 
-// authorities reads the claim; a token without it allows nothing.
+// authorities are those that the file gives to the subject, and those of the claim;
+// a token without it has none of its own.
 func (x *issuer) authorities(t *oidc.Token) (*Authorities, error) {
+	given := x.subjects[t.Subject]
 	raw, ok := t.Claims[x.conf.AuthoritiesClaim]
-	if !ok {
-		return Compile(nil)
+	if x.conf.AuthoritiesClaim == "" || !ok {
+		return Compile(given)
 	}
 	var claim []authorityYAML
 	dec := json.NewDecoder(bytes.NewReader(raw))
@@ -89,15 +138,11 @@ func (x *issuer) authorities(t *oidc.Token) (*Authorities, error) {
 	if err := dec.Decode(&claim); err != nil {
 		return nil, errors.New("expected a list such as [{\"address\": \"telemetry/DEMO\", \"may\": [\"read\"]}]")
 	}
-	var list []Authority
-	for _, a := range claim {
-		g, err := a.authority()
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, g)
+	own, err := readAuthorities(claim)
+	if err != nil {
+		return nil, err
 	}
-	return Compile(list)
+	return Compile(slices.Concat(given, own))
 }
 
 // checkName keeps the names of tokens apart from those of the file.

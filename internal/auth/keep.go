@@ -29,7 +29,7 @@ func (s *snapshot) keep(old *snapshot) {
 		}
 	}
 	for name, x := range s.issuers {
-		if was := old.issuers[name]; was != nil && was.conf == x.conf {
+		if was := old.issuers[name]; was != nil && reflect.DeepEqual(was.conf, x.conf) {
 			s.issuers[name] = was
 		}
 	}

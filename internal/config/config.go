@@ -63,6 +63,9 @@ type Functions struct {
 	// TokenFile holds the bearer token that proves this process to functions behind
 	// a URL; it is read again when it changes.
 	TokenFile string `yaml:"token-file"`
+	// CA holds the authorities that functions behind a URL are certified by, where
+	// they are not the installation's: those of a platform; "" = those of tls.ca.
+	CA string `yaml:"ca"`
 }
 
 // Registry chooses the store of tenants, devices and credentials. In the file

@@ -163,6 +163,7 @@ func TestErrors(t *testing.T) {
 		"plain ingress":     {"notices: {ingresses: [\"http://router:8445\"]}", `use https`},
 		"broker":            {"notices: {broker: broker}", `expected a URL such as https://`},
 		"token without":     {"functions: {token-file: t}", `a token goes with a URL`},
+		"ca without":        {"functions: {ca: t}", `a CA goes with a URL`},
 		"token for lambda":  {"functions: {identity: \"lambda:f\", token-file: t}", `a token goes with a URL`},
 		"lambda":            {"functions: {identity: \"lambda:\"}", `without the name or ARN`},
 		"open management":   {"management: {authentication-required: false}\nlisteners: [{role: management, address: \":8\", tls: {}}]", `loopback addresses only`},

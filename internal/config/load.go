@@ -214,7 +214,7 @@ func (l *Loaded) resolvePaths(file string, env map[string]string, search bool) e
 	if l.Identities, err = filepath.Abs(l.Identities); err != nil {
 		return fmt.Errorf("identities: %w", err)
 	}
-	for path, p := range map[string]*string{"tls.certificate": &l.TLS.Certificate, "tls.key": &l.TLS.Key, "tls.ca": &l.TLS.CA, "functions.token-file": &l.Functions.TokenFile} {
+	for path, p := range map[string]*string{"tls.certificate": &l.TLS.Certificate, "tls.key": &l.TLS.Key, "tls.ca": &l.TLS.CA, "functions.token-file": &l.Functions.TokenFile, "functions.ca": &l.Functions.CA} {
 		if fromFile(path) {
 			relativeTo(base, p)
 		}

@@ -177,6 +177,9 @@ func (l *Loaded) checkURLs() error {
 	if l.Functions.TokenFile != "" && (ok || l.Functions.Identity == "") {
 		return l.errorf("functions.token-file", "a token goes with a URL in functions.identity")
 	}
+	if l.Functions.CA != "" && (ok || l.Functions.Identity == "") {
+		return l.errorf("functions.ca", "a CA goes with a URL in functions.identity")
+	}
 	if ok && name == "" {
 		return l.errorf("functions.identity", "lambda: without the name or ARN of a function")
 	} else if ok || l.Functions.Identity == "" {
