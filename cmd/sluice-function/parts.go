@@ -81,13 +81,3 @@ func (p parts) roles() []string {
 	}
 	return roles
 }
-
-// set takes a --set flag.
-func (o *options) set(text string) error {
-	path, value, ok := strings.Cut(text, "=")
-	if !ok {
-		return fmt.Errorf("expected KEY=VALUE")
-	}
-	o.flags = append(o.flags, config.Flag{Path: path, Value: value, Name: "--set " + path})
-	return nil
-}

@@ -37,7 +37,7 @@ func (o *options) writePEM() (dir string, err error) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			return dir, err
 		}
-		o.flags = append(o.flags, config.Flag{Path: f.path, Value: file, Name: f.variable})
+		o.settings.Set(config.Flag{Path: f.path, Value: file, Name: f.variable})
 	}
 	return dir, nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/sluice-iot/sluice/cmd/internal/command"
 	"github.com/sluice-iot/sluice/cmd/internal/identity"
 	posthttp "github.com/sluice-iot/sluice/events/post/http"
 	"github.com/sluice-iot/sluice/functions/host"
@@ -43,7 +44,7 @@ func serve(args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if o.version {
-		_, err := fmt.Fprintln(stdout, "sluice-function", observe.Version())
+		_, err := fmt.Fprintln(stdout, programName, observe.Version())
 		return err
 	}
 	files, err := o.writePEM()
@@ -69,16 +70,13 @@ func serve(args []string, stdout, stderr io.Writer) error {
 
 // load reads the configuration.
 func load(o *options, stderr io.Writer) (*program, error) {
-	cfg, err := config.Load(config.Options{File: o.file, Flags: o.flags, Env: os.Environ(), Listeners: config.IdentityFunctionListeners()})
+	cfg, err := o.settings.Load(config.IdentityFunctionListeners(), false)
 	if err != nil {
 		return nil, err
 	}
-	log, err := observe.NewLogger(stderr, observe.LogOptions{Level: cfg.Log.Level, Format: cfg.Log.Format})
+	log, err := command.NewLogger(cfg, stderr)
 	if err != nil {
 		return nil, err
-	}
-	for _, w := range cfg.Warnings {
-		log.Warn("configuration", "warning", w)
 	}
 	p := &program{cfg: &cfg.Config, log: log, health: observe.NewHealth()}
 	p.parts, err = parseParts(o.functions)

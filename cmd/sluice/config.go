@@ -23,7 +23,7 @@ func newConfigCommand() *cobra.Command {
 	s := addSettings(cmd.Flags())
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		loaded, err := s.load(nil, false)
+		loaded, err := s.Load(nil, false)
 		if err != nil {
 			return err
 		}

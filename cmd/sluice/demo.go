@@ -81,11 +81,11 @@ func absolute(path string) string {
 // is kept before it is in force, so that a crash in between loses nothing.
 func (i *installation) createOperator() error {
 	secret, routerSecret := auth.GenerateSecret(), auth.GenerateSecret()
-	path := i.data.File(operatorFile)
+	path := i.process.Data.File(operatorFile)
 	if err := writeEnv(path,
 		"SLUICE_URL="+i.baseURL(config.RoleManagement), "SLUICE_USER="+operatorName, "SLUICE_PASSWORD="+secret,
 		"SLUICE_ROUTER_URL="+i.baseURL(config.RoleNorthbound), "SLUICE_ROUTER_USER="+routerAdmin, "SLUICE_ROUTER_PASSWORD="+routerSecret,
-		"SLUICE_CA="+absolute(i.own.CA)); err != nil {
+		"SLUICE_CA="+absolute(i.process.Own.CA)); err != nil {
 		return fmt.Errorf("keep the operator's secret: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(i.cfg.Identities), 0o700); err != nil {
@@ -108,8 +108,8 @@ func (i *installation) createOperator() error {
 // baseURL is where the first listener of a role is reached, plain text first.
 func (i *installation) baseURL(role string) string {
 	for _, tls := range []bool{false, true} {
-		for _, s := range i.sockets[role] {
-			if (s.conf.TLS != nil) != tls {
+		for _, s := range i.process.Sockets(role) {
+			if (s.Config.TLS != nil) != tls {
 				continue
 			}
 			scheme := map[string]string{config.RoleNorthbound: "amqp"}[role]
@@ -135,10 +135,18 @@ func reachable(a net.Addr) string {
 	return fmt.Sprintf("127.0.0.1:%d", t.Port)
 }
 
+// Opened implements [edge.Functions].
+func (i *installation) Opened(ctx context.Context) error {
+	if !i.demo {
+		return nil
+	}
+	return i.openDemo(ctx)
+}
+
 // openDemo makes whatever of the demo is not there yet. Its secrets are kept
 // first, so that every later start finds the same.
 func (i *installation) openDemo(ctx context.Context) error {
-	path := i.data.File(demoFile)
+	path := i.process.Data.File(demoFile)
 	demo, err := readEnv(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		device, _ := registry.GeneratePassword()
@@ -147,7 +155,7 @@ func (i *installation) openDemo(ctx context.Context) error {
 			"SLUICE_TENANT="+demoTenant, "SLUICE_DEVICE="+demoDevice,
 			"SLUICE_DEVICE_AUTH_ID="+demoAuthID, "SLUICE_DEVICE_PASSWORD="+device,
 			"SLUICE_APP_USER="+demoApp, "SLUICE_APP_PASSWORD="+auth.GenerateSecret(),
-			"SLUICE_CA="+absolute(i.own.CA))
+			"SLUICE_CA="+absolute(i.process.Own.CA))
 		if err == nil {
 			demo, err = readEnv(path)
 		}
@@ -158,7 +166,7 @@ func (i *installation) openDemo(ctx context.Context) error {
 	if err := i.demoDevice(ctx, demo["SLUICE_DEVICE_PASSWORD"]); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	if i.directory.Current(demoApp) == nil {
+	if i.process.Directory.Current(demoApp) == nil {
 		err := auth.AddIdentityWith(i.cfg.Identities, demoApp, demo["SLUICE_APP_PASSWORD"],
 			auth.Authority{Address: "telemetry/" + demoTenant, May: auth.Read},
 			auth.Authority{Address: "event/" + demoTenant, May: auth.Read},
@@ -167,7 +175,7 @@ func (i *installation) openDemo(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("demo: %w", err)
 		}
-		if _, err := i.directory.Reload(); err != nil {
+		if _, err := i.process.Directory.Reload(); err != nil {
 			return fmt.Errorf("demo: %w", err)
 		}
 	}
@@ -192,12 +200,13 @@ func (i *installation) demoDevice(ctx context.Context, password string) error {
 	return err
 }
 
-// announce tells a person how to go on. Nothing here is for machines.
-func (i *installation) announce(context.Context) {
+// Started implements [edge.Functions]: it tells a person how to go on. Nothing here
+// is for machines.
+func (i *installation) Started() {
 	if !i.demo {
 		return
 	}
-	demo, err := readEnv(i.data.File(demoFile))
+	demo, err := readEnv(i.process.Data.File(demoFile))
 	if err != nil {
 		i.log.Warn("demo", "err", err)
 		return
@@ -213,14 +222,14 @@ curl -i -u %s@%s:%s -H 'Content-Type: application/json' -d '{"temp":21}' %s/tele
 
 The secrets are in %s, the operator's in %s. Ctrl-C stops.
 `, observe.Version(), i.consumeLine(), demoAuthID, demoTenant, demo["SLUICE_DEVICE_PASSWORD"], i.baseURL(config.RoleHTTPAdapter),
-		i.data.File(demoFile), i.data.File(operatorFile))
+		i.process.Data.File(demoFile), i.process.Data.File(operatorFile))
 }
 
 // consumeLine names only what the command would not find by itself.
 func (i *installation) consumeLine() string {
 	line := "bin/sluice consume telemetry " + demoTenant
-	if wd, err := os.Getwd(); err != nil || i.data.Path != filepath.Join(wd, "data") {
-		line += " --data " + quoted(i.data.Path)
+	if wd, err := os.Getwd(); err != nil || i.process.Data.Path != filepath.Join(wd, "data") {
+		line += " --data " + quoted(i.process.Data.Path)
 	}
 	if url := i.baseURL(config.RoleNorthbound); url != defaultNorthbound {
 		line += " --url " + url

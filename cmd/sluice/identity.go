@@ -67,7 +67,7 @@ func newIdentityAddCommand() *cobra.Command {
 		if output != "text" && output != "json" {
 			return fmt.Errorf("--output %s: expected text or json", output)
 		}
-		loaded, err := s.load(nil, true)
+		loaded, err := s.Load(nil, true)
 		if err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ func newRegistryMaintainCommand() *cobra.Command {
 	}
 	s := addSettings(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		loaded, err := s.load(nil, true)
+		loaded, err := s.Load(nil, true)
 		if err != nil {
 			return err
 		}

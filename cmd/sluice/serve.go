@@ -1,43 +1,55 @@
 package main
 
 import (
-	"github.com/spf13/cobra"
+	"flag"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/sluice-iot/sluice/cmd/internal/command"
+	"github.com/sluice-iot/sluice/cmd/internal/edge"
+	"github.com/sluice-iot/sluice/cmd/internal/health"
 	"github.com/sluice-iot/sluice/internal/config"
-	"github.com/sluice-iot/sluice/internal/observe"
 )
 
-// parts says what a process runs.
-type parts struct {
-	router, http, identity bool
+// serve runs parts of the edge until the command's context ends, with the functions
+// in beside if that is not nil.
+func serve(cmd *cobra.Command, s *command.Settings, parts edge.Parts, beside *installation, listeners []config.Listener) error {
+	cfg, err := s.Load(listeners, false)
+	if err != nil {
+		return err
+	}
+	log, err := command.NewLogger(cfg, cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	o := edge.Options{Config: &cfg.Config, Log: log, Parts: parts}
+	if beside == nil {
+		return edge.New(o).Run(cmd.Context())
+	}
+	o.Functions = beside
+	beside.cfg, beside.log, beside.out, beside.router = o.Config, log, cmd.OutOrStdout(), parts.Router
+	beside.process = edge.New(o)
+	return beside.process.Run(cmd.Context())
 }
 
-// serve runs parts until the command's context ends.
-func serve(cmd *cobra.Command, s *settings, p parts, listeners []config.Listener, demo bool) error {
-	cfg, err := s.load(listeners, false)
-	if err != nil {
-		return err
-	}
-	log, err := observe.NewLogger(cmd.ErrOrStderr(), observe.LogOptions{Level: cfg.Log.Level, Format: cfg.Log.Format})
-	if err != nil {
-		return err
-	}
-	for _, w := range cfg.Warnings {
-		log.Warn("configuration", "warning", w)
-	}
-	i := &installation{cfg: &cfg.Config, parts: p, log: log, out: cmd.OutOrStdout(), demo: demo}
-	return i.run(cmd.Context())
+// addSettings gives a command the flags of the configuration.
+func addSettings(flags *pflag.FlagSet) *command.Settings {
+	f := flag.NewFlagSet("", flag.ContinueOnError)
+	s := command.AddSettings(f)
+	flags.AddGoFlagSet(f)
+	return s
 }
 
 func newUpCommand() *cobra.Command {
-	var s *settings
+	var s *command.Settings
 	var demo bool
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Run everything in one process",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd, s, parts{router: true, http: true, identity: true}, config.DefaultListeners(), demo)
+			return serve(cmd, s, edge.Parts{Router: true, HTTP: true}, &installation{demo: demo}, config.DefaultListeners())
 		},
 	}
 	s = addSettings(cmd.Flags())
@@ -46,13 +58,13 @@ func newUpCommand() *cobra.Command {
 }
 
 func newRouterCommand() *cobra.Command {
-	var s *settings
+	var s *command.Settings
 	cmd := &cobra.Command{
 		Use:   "router",
 		Short: "Run the AMQP 1.0 router",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd, s, parts{router: true}, config.RouterListeners(), false)
+			return serve(cmd, s, edge.Parts{Router: true}, nil, config.RouterListeners())
 		},
 	}
 	cmd.AddCommand(newRouterStatCommand(), newRouterCloseCommand())
@@ -61,14 +73,14 @@ func newRouterCommand() *cobra.Command {
 }
 
 func newAdapterCommand() *cobra.Command {
-	var s *settings
+	var s *command.Settings
 	cmd := &cobra.Command{
 		Use:       "adapter http",
 		Short:     "Run a protocol adapter",
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"http"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd, s, parts{http: true}, config.HTTPAdapterListeners(), false)
+			return serve(cmd, s, edge.Parts{HTTP: true}, nil, config.HTTPAdapterListeners())
 		},
 	}
 	s = addSettings(cmd.Flags())
@@ -76,16 +88,30 @@ func newAdapterCommand() *cobra.Command {
 }
 
 func newFunctionCommand() *cobra.Command {
-	var s *settings
+	var s *command.Settings
 	cmd := &cobra.Command{
 		Use:       "function identity",
 		Short:     "Run functions over HTTP: tenant, credentials, registration, assertion and admission",
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"identity"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd, s, parts{identity: true}, config.IdentityFunctionListeners(), false)
+			return serve(cmd, s, edge.Parts{}, &installation{}, config.IdentityFunctionListeners())
 		},
 	}
 	s = addSettings(cmd.Flags())
+	return cmd
+}
+
+func newHealthCommand() *cobra.Command {
+	o := health.Options{Listeners: config.DefaultListeners()}
+	cmd := &cobra.Command{
+		Use:   "health",
+		Short: "Ask whether a process is ready, for containers without a shell",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return health.Check(cmd.Context(), o) },
+	}
+	f := flag.NewFlagSet("", flag.ContinueOnError)
+	o.AddFlags(f)
+	cmd.Flags().AddGoFlagSet(f)
 	return cmd
 }

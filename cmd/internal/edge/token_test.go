@@ -1,4 +1,4 @@
-package main
+package edge
 
 import (
 	"errors"
@@ -36,18 +36,18 @@ func TestTokenFile(t *testing.T) {
 	}
 	cfg := config.Defaults()
 	cfg.Functions = config.Functions{Identity: srv.URL, TokenFile: path}
-	i := &installation{cfg: &cfg, parts: parts{http: true}, log: slog.New(slog.DiscardHandler)}
-	if _, err := i.functionsByURL(srv.URL); !errors.Is(err, os.ErrNotExist) {
+	p := New(Options{Config: &cfg, Parts: Parts{HTTP: true}, Log: slog.New(slog.DiscardHandler)})
+	if _, err := p.functionsByURL(srv.URL); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("without a file: %v", err)
 	}
 	for want, text := range map[string]string{"holds no bearer token": "two words\n", "expected a bearer token of at most": strings.Repeat("x", 20_000)} {
 		write(text)
-		if _, err := i.functionsByURL(srv.URL); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := p.functionsByURL(srv.URL); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)
 		}
 	}
 	write("first\n")
-	inv, err := i.functionsByURL(srv.URL)
+	inv, err := p.functionsByURL(srv.URL)
 	if err != nil {
 		t.Fatal(err)
 	}

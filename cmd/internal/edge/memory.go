@@ -1,4 +1,4 @@
-package main
+package edge
 
 import (
 	"context"
@@ -19,7 +19,7 @@ const (
 
 // tuneMemory follows the number of connections until ctx ends, unless GOGC says
 // what to do.
-func (i *installation) tuneMemory(ctx context.Context) {
+func (p *Process) tuneMemory(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
@@ -33,7 +33,7 @@ func (i *installation) tuneMemory(ctx context.Context) {
 		case <-t.C:
 		}
 		want := gcPercentFew
-		if n, _ := i.router.Counts(); n >= manyConnections {
+		if n, _ := p.router.Counts(); n >= manyConnections {
 			want = gcPercentMany
 		}
 		if want != percent {

@@ -1,4 +1,4 @@
-package main
+package edge
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,15 +13,6 @@ func countedAs(name, help string, labels prometheus.Labels, value func() float64
 
 func gaugeOf(name, help string, value func() float64) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
-}
-
-// changeFigures tell what became of changes of the registry of this process.
-func changeFigures(posted func() (taken, left uint64)) []prometheus.Collector {
-	const name, help = "sluice_registry_changes_posted_total", "Changes of the registry: taken by every router at once, or left to the feed."
-	return []prometheus.Collector{
-		countedAs(name, help, prometheus.Labels{"result": "taken"}, func() float64 { n, _ := posted(); return float64(n) }),
-		countedAs(name, help, prometheus.Labels{"result": "left"}, func() float64 { _, n := posted(); return float64(n) }),
-	}
 }
 
 // admissionFigures tell how devices are let in.
