@@ -1,0 +1,39 @@
+# The container images. Nothing is pulled: they are made of our programs and of
+# the certificates of public authorities that this machine believes.
+
+IMAGES           := sluice-edge sluice-function
+# Bytes that an image may have.
+IMAGE_LIMIT      ?= 25000000
+IMAGE_REVISION   := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+# When the source was last changed, so that the same source makes the same labels.
+IMAGE_EPOCH      := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || echo 0))
+CA_CERTIFICATES  ?= /etc/ssl/certs/ca-certificates.crt
+
+.PHONY: images images-check test-images $(addprefix image-,$(IMAGES))
+
+images: $(addprefix image-,$(IMAGES)) images-check ## the images sluice-edge and sluice-function
+
+# A context has what its Dockerfile names and nothing else.
+$(addprefix image-,$(IMAGES)): image-%:
+	@infra/docker/deps >/dev/null
+	@test -s $(CA_CERTIFICATES) || { echo "$(CA_CERTIFICATES) is missing: install ca-certificates, or name another with CA_CERTIFICATES=FILE"; exit 1; }
+	@rm -rf build/images/$* && mkdir -p build/images/$*/data
+	CGO_ENABLED=0 $(GO) build -trimpath -tags "lambda.norpc" -ldflags "$(LDFLAGS)" -o build/images/$*/$* ./cmd/$*
+	@cp $(CA_CERTIFICATES) build/images/$*/ca-certificates.crt
+	@cp infra/docker/$*.Dockerfile build/images/$*/Dockerfile
+	@chmod 755 build/images/$* build/images/$*/data build/images/$*/$* && chmod 644 build/images/$*/ca-certificates.crt
+	@find build/images/$* -exec touch -h -d @$(IMAGE_EPOCH) {} +
+	@# Newer clients warn of the classic builder, which is all that Debian's has.
+	@DOCKER_BUILDKIT=0 docker build -q --build-arg VERSION=$(VERSION) --build-arg REVISION=$(IMAGE_REVISION) \
+		--build-arg CREATED=$$(date -u -d @$(IMAGE_EPOCH) +%Y-%m-%dT%H:%M:%SZ) \
+		-t $*:$(VERSION) -t $*:dev -t $*:latest build/images/$* >build/images/$*.log 2>&1 || { cat build/images/$*.log; exit 1; }
+
+images-check: $(addprefix image-,$(IMAGES))
+	@set -e; for i in $(IMAGES); do \
+		size=$$(docker image inspect --format '{{.Size}}' $$i:dev); \
+		echo "$$i:$(VERSION) $$size bytes"; \
+		if [ $$size -gt $(IMAGE_LIMIT) ]; then echo "$$i has more than $(IMAGE_LIMIT) bytes: see what it links"; exit 1; fi; \
+	done
+
+test-images: ## the images as they would be run; an engine that was started for it ends with it
+	infra/docker/deps run sh -c '$(MAKE) --no-print-directory images && SLUICE_TEST_ALL=1 $(GO) test -count=1 ./tests/images'
