@@ -17,11 +17,13 @@ images: $(addprefix image-,$(IMAGES)) images-check ## the images sluice-edge and
 $(addprefix image-,$(IMAGES)): image-%:
 	@infra/docker/deps >/dev/null
 	@test -s $(CA_CERTIFICATES) || { echo "$(CA_CERTIFICATES) is missing: install ca-certificates, or name another with CA_CERTIFICATES=FILE"; exit 1; }
-	@rm -rf build/images/$* && mkdir -p build/images/$*/data
+	@rm -rf build/images/$* && mkdir -p build/images/$*/data/sluice
 	CGO_ENABLED=0 $(GO) build -trimpath -tags "lambda.norpc" -ldflags "$(LDFLAGS)" -o build/images/$*/$* ./cmd/$*
 	@cp $(CA_CERTIFICATES) build/images/$*/ca-certificates.crt
 	@cp infra/docker/$*.Dockerfile build/images/$*/Dockerfile
-	@chmod 755 build/images/$* build/images/$*/data build/images/$*/$* && chmod 644 build/images/$*/ca-certificates.crt
+	@chmod 755 build/images/$* build/images/$*/$* && chmod 644 build/images/$*/ca-certificates.crt
+	@# A tmpfs in its place takes its mode and not its owner.
+	@chmod 1777 build/images/$*/data/sluice
 	@find build/images/$* -exec touch -h -d @$(IMAGE_EPOCH) {} +
 	@# Newer clients warn of the classic builder, which is all that Debian's has.
 	@DOCKER_BUILDKIT=0 docker build -q --build-arg VERSION=$(VERSION) --build-arg REVISION=$(IMAGE_REVISION) \

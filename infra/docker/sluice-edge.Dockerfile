@@ -3,7 +3,7 @@
 FROM scratch
 
 COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --chown=65532:65532 data/ /var/lib/sluice/
+COPY --chown=65532:65532 data/ /var/lib/
 COPY sluice-edge /sluice-edge
 
 # Numbers, because there is no /etc/passwd, and because Kubernetes wants to see

@@ -5,7 +5,7 @@ FROM scratch
 
 # For Postgres, DynamoDB and identity providers behind public certificates.
 COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --chown=65532:65532 data/ /var/lib/sluice/
+COPY --chown=65532:65532 data/ /var/lib/
 COPY sluice-function /sluice-function
 
 # Numbers, because there is no /etc/passwd, and because Kubernetes wants to see
