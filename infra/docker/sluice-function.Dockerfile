@@ -1,12 +1,10 @@
 # The identity functions and the management API, with every store. `make images`
-# makes the context of this file: the program, the certificates of public
-# authorities, an empty folder.
+# makes root.tar: the program, the certificates of public authorities for stores and
+# identity providers behind them, an empty folder for the volume. An archive keeps
+# owners and times as they are, so that the same source makes the same layer.
 FROM scratch
 
-# For Postgres, DynamoDB and identity providers behind public certificates.
-COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --chown=65532:65532 data/ /var/lib/
-COPY sluice-function /sluice-function
+ADD root.tar /
 
 # Numbers, because there is no /etc/passwd, and because Kubernetes wants to see
 # that it is not root.
