@@ -20,15 +20,11 @@ func TestSQLite(t *testing.T) {
 	t.Run("hardened", n.testHardened)
 	t.Run("healthy", n.testHealthy)
 	t.Run("idle", func(t *testing.T) { n.measureIdle(t, "SQLite") })
+	t.Run("starts", n.measureStarts)
 	t.Run("the volume outlives the process", func(t *testing.T) {
-		n.functions[0].stop(t)
+		n.functions[0].kill(t)
 		n.functions[0].run(t)
 		n.manage(t, n.functions[0], http.MethodGet, "devices/"+tenant+"/meter-1", "", "", http.StatusOK)
-	})
-	t.Run("orderly end", func(t *testing.T) {
-		for _, b := range []*box{n.adapters[0], n.routers[0], n.functions[0]} {
-			measure(t, b.kind+": SIGTERM to the end", "%s", ms(b.stop(t)))
-		}
 	})
 }
 

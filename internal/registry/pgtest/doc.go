@@ -1,6 +1,7 @@
 // Package pgtest starts a real PostgreSQL for tests: a server of its own with
 // an empty database, on loopback, with fsync on and a password that has to be
-// given. Its data is in a temporary folder, which goes away with the server
+// given, and with [StartFor] on one more address with TLS, for what runs in
+// containers. Its data is in a temporary folder, which goes away with the server
 // when the test ends. On Linux the server ends also with a test binary that is
 // killed; only then the folder stays.
 //

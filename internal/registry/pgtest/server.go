@@ -35,6 +35,7 @@ type Server struct {
 	Dir string
 
 	programs programs
+	reach    Reach
 	port     int
 	process  *process // nil while it does not run
 	killed   bool     // ended by Kill and not started since
@@ -43,13 +44,19 @@ type Server struct {
 // Start starts a server that ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
+	return StartFor(t, Reach{})
+}
+
+// StartFor is Start for a server that is reached from elsewhere, too.
+func StartFor(t testing.TB, reach Reach) *Server {
+	t.Helper()
 	p, err := find()
 	need(t, err)
 	dir, err := os.MkdirTemp("", "sluice-pg-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Dir: dir, programs: p}
+	s := &Server{Dir: dir, programs: p, reach: reach}
 	t.Cleanup(func() {
 		if err := s.end(); err != nil {
 			t.Errorf("PostgreSQL: %v", err)
@@ -133,7 +140,7 @@ func (s *Server) initialize() error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	return nil
+	return s.initializeReach()
 }
 
 // start makes attempts: another process may take the port that was found
@@ -161,10 +168,10 @@ func (s *Server) launch(ctx context.Context, port int) error {
 		return err
 	}
 	defer log.Close()
-	cmd := s.programs.command(s.programs.postgres, "-D", s.data(), "-p", strconv.Itoa(port),
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+s.Dir,
+	cmd := s.programs.command(s.programs.postgres, append([]string{"-D", s.data(), "-p", strconv.Itoa(port),
+		"-c", "unix_socket_directories=" + s.Dir,
 		"-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "shared_buffers=64MB", "-c", "max_connections=60",
-		"-c", "log_line_prefix=%t [%p] ")
+		"-c", "log_line_prefix=%t [%p] "}, s.reachSettings()...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.Dir, log, log
 	p, err := begin(cmd)
 	if err != nil {
