@@ -1,0 +1,115 @@
+package eventstore
+
+import (
+	"slices"
+	"time"
+)
+
+// appender puts the records of one append into one partition. It is used again
+// when the change is applied again.
+type appender struct {
+	records []*Record // in order
+	results []*Appended
+	holder  string
+	now     int64 // Unix ms
+
+	// What the last apply found.
+	repeated []*Record // stored before, by an append whose answer was lost
+	held     Holding   // by another
+}
+
+func (a *appender) apply(p *Partition, w *Writes) error {
+	a.repeated, a.held = a.repeated[:0], Holding{}
+	live := p.Holder == a.holder && a.holder != "" && p.Mark == p.End
+	if p.Holder != "" && p.Holder != a.holder {
+		a.held.Ingress = p.Ingress
+	}
+	fresh := make([]*Record, 0, len(a.records))
+	for i, r := range a.records {
+		result := a.results[i]
+		result.Live, result.Position = false, 0
+		if !p.admit(r.ID, p.End+uint64(len(fresh))) {
+			a.repeated = append(a.repeated, r)
+			continue
+		}
+		fresh = append(fresh, r)
+		result.Live = live
+	}
+	p.store(fresh, a.now, w)
+	for i, r := range a.records {
+		if !slices.Contains(a.repeated, r) {
+			a.results[i].Position = r.Position
+		}
+	}
+	if w.Unchanged = len(w.Batches) == 0; !w.Unchanged && live {
+		p.Mark, p.Seen = p.End, a.now
+	}
+	a.held.End = p.End
+	return nil
+}
+
+// store puts records at the end, in batches of which none is too large for a backend.
+func (p *Partition) store(records []*Record, now int64, w *Writes) {
+	for len(records) > 0 {
+		b := Batch{First: p.End, At: now}
+		n, size := 0, 0
+		for n < len(records) && (n == 0 || size+records[n].Size() <= MaxBatchBody) {
+			size += records[n].Size()
+			n++
+		}
+		b.Body = make([]byte, 0, size)
+		never := false
+		for _, r := range records[:n] {
+			r.Position = p.End
+			p.End++
+			b.Body = r.Append(b.Body)
+			never = never || r.Expires == 0
+			b.Expires = max(b.Expires, r.Expires)
+		}
+		if never {
+			b.Expires = 0
+		}
+		b.Last = p.End - 1
+		if p.Head == 0 {
+			p.Head = b.Last
+		}
+		p.Bytes += int64(size)
+		w.Batches = append(w.Batches, b)
+		records = records[n:]
+	}
+}
+
+// admit notes that a writer's record is about to be stored, and reports false when it is stored
+// already: a writer's counters come in order.
+func (p *Partition) admit(id RecordID, position uint64) bool {
+	i := slices.IndexFunc(p.Writers, func(w Writer) bool { return w.ID == id.Writer })
+	switch {
+	case i < 0:
+		if len(p.Writers) >= maxWriters {
+			p.Writers = slices.Delete(p.Writers, 0, 1)
+		}
+		p.Writers = append(p.Writers, Writer{id.Writer, id.Counter, position})
+		return true
+	case id.Counter <= p.Writers[i].Counter:
+		return false
+	}
+	w := Writer{id.Writer, id.Counter, position}
+	if i < len(p.Writers)-1 {
+		p.Writers = append(slices.Delete(p.Writers, i, i+1), w)
+	} else {
+		p.Writers[i] = w
+	}
+	return true
+}
+
+// expiry is when an event is to be forgotten: its own time, or the log's longest.
+func expiry(own int64, longest time.Duration, now int64) int64 {
+	if longest <= 0 {
+		return own
+	}
+	last := now + longest.Milliseconds()
+	if own == 0 || own > last {
+		return last
+	}
+	return own
+}

@@ -1,0 +1,264 @@
+package eventstore
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// PartitionStats says how a partition stands.
+type PartitionStats struct {
+	Partition   PartitionID `json:"partition"`
+	Waiting     int64       `json:"waiting"`   // events that are kept
+	InFlight    int64       `json:"in-flight"` // of those, delivered at least once or on their way
+	Bytes       int64       `json:"bytes"`     // of whole batches
+	DeadLetters int64       `json:"dead-letters"`
+	Oldest      *time.Time  `json:"oldest,omitempty"` // when the batch of the first that waits was appended
+	Holder      string      `json:"holder,omitempty"`
+}
+
+// Stats says how a tenant's events stand.
+type Stats struct {
+	Tenant      iot.TenantID     `json:"tenant-id"`
+	Waiting     int64            `json:"waiting"`
+	InFlight    int64            `json:"in-flight"`
+	Bytes       int64            `json:"bytes"`
+	DeadLetters int64            `json:"dead-letters"`
+	Oldest      *time.Time       `json:"oldest,omitempty"`
+	Partitions  []PartitionStats `json:"partitions"` // those that were ever used
+}
+
+// Stats counts a tenant's events.
+func (l *Log) Stats(ctx context.Context, tenant iot.TenantID) (*Stats, error) {
+	stored, err := l.store.PartitionsOf(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	out := &Stats{Tenant: tenant, Partitions: []PartitionStats{}}
+	for i := range stored {
+		p := &stored[i].State
+		s := PartitionStats{Partition: stored[i].ID, Waiting: p.Waiting(), InFlight: p.InFlight(), Bytes: p.Bytes, DeadLetters: p.Dead, Holder: p.Holder}
+		if s.Waiting > 0 {
+			first, err := l.store.Batches(ctx, Key{tenant, stored[i].ID}, p.Cursor, 1)
+			if err != nil {
+				return nil, err
+			}
+			if len(first) > 0 {
+				at := time.UnixMilli(first[0].At).UTC()
+				s.Oldest = &at
+			}
+		}
+		if s.Oldest != nil && (out.Oldest == nil || s.Oldest.Before(*out.Oldest)) {
+			out.Oldest = s.Oldest
+		}
+		out.Waiting, out.InFlight = out.Waiting+s.Waiting, out.InFlight+s.InFlight
+		out.Bytes, out.DeadLetters = out.Bytes+s.Bytes, out.DeadLetters+s.DeadLetters
+		out.Partitions = append(out.Partitions, s)
+	}
+	return out, nil
+}
+
+// Tenants returns up to max tenants that ever had an event or a consumer, those
+// after the given one, in order.
+func (l *Log) Tenants(ctx context.Context, after iot.TenantID, max int) ([]iot.TenantID, error) {
+	return l.store.Tenants(ctx, after, max)
+}
+
+// BrowseRequest asks for events without taking them.
+type BrowseRequest struct {
+	Tenant    iot.TenantID `json:"tenant-id"`
+	Partition PartitionID  `json:"partition"`
+	Dead      bool         `json:"dead,omitempty"` // dead letters, not what waits
+	From      uint64       `json:"from,omitempty"` // position
+	Max       int          `json:"max,omitempty"`  // 0 = 100
+}
+
+// Browsed is an event as it lies in the store.
+type Browsed struct {
+	Record   Record
+	At       int64  // Unix ms: when it was appended, or given up
+	Attempts uint16 // deliveries so far
+	Reason   string // of a dead letter
+}
+
+const maxBrowse = 1000
+
+// Browse returns events in the order of their positions, none that has expired. next is where to go on, 0 = there
+// is no more.
+func (l *Log) Browse(ctx context.Context, r BrowseRequest) (list []Browsed, next uint64, err error) {
+	if r.Max <= 0 {
+		r.Max = 100
+	}
+	r.Max = min(r.Max, maxBrowse)
+	if r.Dead {
+		return l.browseDead(ctx, r)
+	}
+	key := Key{r.Tenant, r.Partition}
+	p, err := l.store.Partition(ctx, key)
+	if err != nil {
+		return nil, 0, err
+	}
+	now := l.now()
+	for at := max(r.From, p.Cursor); at < p.End; {
+		batches, err := l.store.Batches(ctx, key, at, MaxBatchBytes)
+		if err != nil {
+			return nil, 0, err
+		}
+		if len(batches) == 0 {
+			break
+		}
+		for i := range batches {
+			for body := batches[i].Body; len(body) > 0; {
+				rec, rest, err := Decode(body)
+				if err != nil {
+					return nil, 0, iot.Errorf(iot.ErrUnavailable, "a stored batch does not decode: %v", err)
+				}
+				body = rest
+				if rec.Position < at || rec.Expires != 0 && rec.Expires <= now || !p.waits(rec.Position) {
+					continue
+				}
+				if len(list) == r.Max {
+					return list, rec.Position, nil
+				}
+				list = append(list, Browsed{Record: rec, At: batches[i].At, Attempts: p.attempts(rec.Position)})
+			}
+		}
+		at = batches[len(batches)-1].Last + 1
+	}
+	return list, 0, nil
+}
+
+// waits reports whether a position is not done.
+func (p *Partition) waits(position uint64) bool {
+	return position >= p.Cursor && position < p.End &&
+		!slices.ContainsFunc(p.Done, func(s Span) bool { return s.From <= position && position <= s.To })
+}
+
+// attempts is how often a position was delivered.
+func (p *Partition) attempts(position uint64) uint16 {
+	for _, r := range p.Runs {
+		if r.From <= position && position <= r.To {
+			return r.Attempt
+		}
+	}
+	return 0
+}
+
+func (l *Log) browseDead(ctx context.Context, r BrowseRequest) (list []Browsed, next uint64, err error) {
+	found, err := l.store.DeadLetters(ctx, Key{r.Tenant, r.Partition}, r.From, r.Max+1)
+	if err != nil {
+		return nil, 0, err
+	}
+	for i := range found {
+		if i == r.Max {
+			return list, found[i].Position, nil
+		}
+		rec, _, err := Decode(found[i].Record)
+		if err != nil {
+			return nil, 0, iot.Errorf(iot.ErrUnavailable, "a dead letter does not decode: %v", err)
+		}
+		list = append(list, Browsed{Record: rec, At: found[i].At, Attempts: found[i].Attempts, Reason: found[i].Reason})
+	}
+	return list, 0, nil
+}
+
+// RequeueRequest brings dead letters back as new events.
+type RequeueRequest struct {
+	Tenant    iot.TenantID `json:"tenant-id"`
+	Partition PartitionID  `json:"partition"`
+	Positions []uint64     `json:"positions,omitempty"` // none = the first 1,000
+}
+
+// Requeue appends dead letters anew; those that have expired are removed. It returns how many are waiting
+// again, and whether the partition has more dead letters.
+func (l *Log) Requeue(ctx context.Context, r RequeueRequest) (events int64, more bool, err error) {
+	key := Key{r.Tenant, r.Partition}
+	found, more, err := l.dead(ctx, key, r.Positions)
+	if err != nil || len(found) == 0 {
+		return 0, more, err
+	}
+	now := l.now()
+	err = l.update(ctx, key, func(p *Partition, w *Writes) error {
+		events = 0
+		var list []*Record
+		for i := range found {
+			w.DropDead = append(w.DropDead, found[i].Position)
+			rec, _, err := Decode(found[i].Record)
+			if err != nil {
+				return iot.Errorf(iot.ErrUnavailable, "a dead letter does not decode: %v", err)
+			}
+			if rec.Expires == 0 || rec.Expires > now {
+				rec.Attempt = 0
+				list = append(list, &rec)
+			}
+		}
+		p.Dead = max(0, p.Dead-int64(len(found)))
+		p.store(list, now, w)
+		events = int64(len(list))
+		return nil
+	})
+	return events, more, err
+}
+
+// dead returns dead letters of a partition: those at positions, else the first ones.
+func (l *Log) dead(ctx context.Context, key Key, positions []uint64) (found []DeadLetter, more bool, err error) {
+	if len(positions) > MaxRecords {
+		return nil, false, iot.Errorf(iot.ErrTooLarge, "%d positions, at most %d are taken at once", len(positions), MaxRecords)
+	}
+	if len(positions) == 0 {
+		found, err = l.store.DeadLetters(ctx, key, 0, MaxRecords/4+1)
+		if more = len(found) > MaxRecords/4; more {
+			found = found[:MaxRecords/4]
+		}
+		return found, more, err
+	}
+	for _, at := range positions {
+		one, err := l.store.DeadLetters(ctx, key, at, 1)
+		if err != nil {
+			return nil, false, err
+		}
+		if len(one) == 0 || one[0].Position != at {
+			return nil, false, iot.Errorf(iot.ErrNotFound, "there is no dead letter at %d", at)
+		}
+		found = append(found, one[0])
+	}
+	return found, false, nil
+}
+
+// PurgeRequest throws events away.
+type PurgeRequest struct {
+	Tenant    iot.TenantID `json:"tenant-id"`
+	Partition PartitionID  `json:"partition"`
+	Dead      bool         `json:"dead,omitempty"` // dead letters, not what waits
+}
+
+// Purge throws away all events of a partition that wait, or some of its dead letters. It
+// returns how many, and whether there are more.
+func (l *Log) Purge(ctx context.Context, r PurgeRequest) (events int64, more bool, err error) {
+	key := Key{r.Tenant, r.Partition}
+	if !r.Dead {
+		err = l.update(ctx, key, func(p *Partition, w *Writes) error {
+			if events = p.Waiting(); events == 0 && p.Cursor == p.End {
+				w.Unchanged = true
+				return nil
+			}
+			p.finish(Span{p.Cursor, p.End - 1})
+			return nil
+		})
+		return events, false, err
+	}
+	found, more, err := l.dead(ctx, key, nil)
+	if err != nil || len(found) == 0 {
+		return 0, more, err
+	}
+	err = l.update(ctx, key, func(p *Partition, w *Writes) error {
+		for i := range found {
+			w.DropDead = append(w.DropDead, found[i].Position)
+		}
+		p.Dead = max(0, p.Dead-int64(len(found)))
+		return nil
+	})
+	return int64(len(found)), more, err
+}
