@@ -1,0 +1,112 @@
+package kubernetes_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// TestKubernetes applies the overlays, and runs the plain one.
+func TestKubernetes(t *testing.T) {
+	n := start(t)
+	t.Run("overlays", func(t *testing.T) { testOverlays(t, n) })
+	t.Run("plain", func(t *testing.T) { testPlain(t, n) })
+}
+
+func testPlain(t *testing.T, n *node) {
+	s := install(t, n)
+	// The DNS of this node keeps nothing, so an adapter knows a new router after ten
+	// seconds, not after forty.
+	s.apply(t, "-k", overlay(t, "plain", `
+patches:
+  - target: {kind: Deployment, name: sluice-router}
+    patch: |
+      - {op: replace, path: /spec/minReadySeconds, value: 15}
+`))
+	s.rolledOut(t, "sluice-functions", "sluice-router", "sluice-adapter-http")
+	s.forwardManagement(t)
+	s.manage(t, http.MethodPost, "/tenants/"+tenant, map[string]any{})
+	for _, id := range []string{"meter", "pump"} {
+		s.device(t, id)
+	}
+	a := consume(t, s)
+	t.Run("telemetry", func(t *testing.T) {
+		code := 0
+		eventually(t, "an upload arrives", func() (err error) {
+			if code, err = upload(t.Context(), s.client(), "meter", "from afar"); err == nil && code != http.StatusAccepted {
+				err = fmt.Errorf("answered with %d", code)
+			}
+			return err
+		})
+		if !a.has("from afar") {
+			t.Error("acknowledged, but not arrived")
+		}
+	})
+	t.Run("memory", s.memory)
+	t.Run("a device is disabled", func(t *testing.T) { testDisabled(t, s) })
+	for _, d := range []string{"sluice-router", "sluice-adapter-http", "sluice-functions"} {
+		t.Run("rolling update of "+d, func(t *testing.T) { testUpdate(t, s, a, d) })
+	}
+}
+
+// testDisabled disables a device that the adapters know, and expects that each of
+// them refuses it without waiting for what they keep to end.
+func testDisabled(t *testing.T, s *site) {
+	for range 20 {
+		if code, err := upload(t.Context(), fresh(s), "pump", "before"); err != nil || code != http.StatusAccepted {
+			t.Fatalf("before: %d, %v", code, err)
+		}
+	}
+	began := time.Now()
+	s.manage(t, http.MethodPatch, "/devices/"+tenant+"/pump", map[string]any{"enabled": false})
+	eventually(t, "every adapter refuses it", func() error {
+		for range 20 { // on connections of their own, so at both adapters
+			code, err := upload(t.Context(), fresh(s), "pump", "after")
+			if err != nil {
+				return err
+			}
+			if code != http.StatusNotFound {
+				return fmt.Errorf("answered with %d", code)
+			}
+		}
+		return nil
+	})
+	took := time.Since(began)
+	t.Logf("refused everywhere within %s", took.Round(time.Millisecond))
+	if took > 10*time.Second {
+		t.Error("that was not by the notice")
+	}
+	if code, err := upload(t.Context(), fresh(s), "meter", "another"); err != nil || code != http.StatusAccepted {
+		t.Errorf("another device: %d, %v", code, err)
+	}
+}
+
+// fresh makes a client whose connection is a new one.
+func fresh(s *site) *http.Client {
+	c := s.client()
+	c.Transport.(*http.Transport).DisableKeepAlives = true
+	return c
+}
+
+// testUpdate replaces every pod of a deployment while devices upload.
+func testUpdate(t *testing.T, s *site, a *application, deployment string) {
+	before := s.pods(t, deployment)
+	l := begin(t, s, deployment, "meter", 8, 20*time.Millisecond)
+	time.Sleep(2 * time.Second) // load before and after it
+	s.kubectl(t, "rollout", "restart", "-n", namespace, "deployment/"+deployment)
+	s.rolledOut(t, deployment)
+	eventually(t, "the old pods end", func() error {
+		for _, old := range before {
+			for _, p := range s.pods(t, deployment) {
+				if p == old {
+					return errors.New(p + " is there")
+				}
+			}
+		}
+		return nil
+	})
+	time.Sleep(2 * time.Second)
+	l.check(t, a)
+}

@@ -1,0 +1,105 @@
+package kubernetes_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+// load is numbered uploads of several devices at a time, each number once.
+type load struct {
+	name   string
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
+	mu     sync.Mutex
+	next   int
+	taken  []string // answered with 202
+	status map[int]int
+	broken map[string]int // connections, by error
+	gaps   longest
+}
+
+// longest is the longest time in which nothing was taken.
+type longest struct {
+	last, began time.Time
+	most        time.Duration
+}
+
+func (g *longest) see(now time.Time) {
+	if !g.last.IsZero() && now.Sub(g.last) > g.most {
+		g.most, g.began = now.Sub(g.last), g.last
+	}
+	g.last = now
+}
+
+// begin starts workers that each upload a message every pause.
+func begin(t *testing.T, s *site, name, device string, workers int, pause time.Duration) *load {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &load{name: name, stop: cancel, status: map[int]int{}, broken: map[string]int{}}
+	for range workers {
+		l.wg.Go(func() {
+			c := s.client()
+			defer c.CloseIdleConnections()
+			for ctx.Err() == nil {
+				l.mu.Lock()
+				l.next++
+				text := fmt.Sprintf("%s %d", name, l.next)
+				l.mu.Unlock()
+				// One that is under way at the end is finished, so that its answer counts.
+				code, err := upload(context.WithoutCancel(ctx), c, device, text)
+				l.record(text, code, err)
+				time.Sleep(pause)
+			}
+		})
+	}
+	t.Cleanup(l.end)
+	return l
+}
+
+func (l *load) record(text string, code int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.broken[err.Error()]++
+		return
+	}
+	l.status[code]++
+	if code == 202 {
+		l.taken = append(l.taken, text)
+		l.gaps.see(time.Now())
+	}
+}
+
+func (l *load) end() {
+	l.stop()
+	l.wg.Wait()
+}
+
+// check ends the load and compares: whatever was answered with 202 has arrived,
+// and what was not was refused in a way that a device can deal with.
+func (l *load) check(t *testing.T, a *application) {
+	t.Helper()
+	l.end()
+	lost := 0
+	for _, text := range l.taken {
+		if !a.has(text) {
+			lost++
+			if lost < 10 {
+				t.Errorf("%q was acknowledged and did not arrive", text)
+			}
+		}
+	}
+	t.Logf("%s: %d uploads, answers %v, connections broken %v, %d acknowledged and lost; the application reconnected %d times; longest time without a 202: %s",
+		l.name, l.next, l.status, l.broken, lost, a.connectionsLost(), l.gaps.most.Round(time.Millisecond))
+	for code := range l.status {
+		if code != 202 && code != 503 {
+			t.Errorf("%d uploads were answered with %d", l.status[code], code)
+		}
+	}
+	if len(l.taken) < 100 {
+		t.Errorf("only %d were taken", len(l.taken))
+	}
+}
