@@ -12,7 +12,7 @@ CA_CERTIFICATES  ?= /etc/ssl/certs/ca-certificates.crt
 
 .PHONY: images images-check test-images $(addprefix image-,$(IMAGES))
 
-images: $(addprefix image-,$(IMAGES)) images-check ## the images sluice-edge and sluice-function
+images: $(addprefix image-,$(IMAGES)) images-check ## the images sluice-edge and sluice-function; STORES=nosqlite,... leaves stores out
 
 # A context has a Dockerfile and what it adds, and nothing else. The folder of the
 # volume is open like /tmp, because a tmpfs or a platform's own user gets its mode, not
@@ -21,9 +21,8 @@ $(addprefix image-,$(IMAGES)): image-%:
 	@infra/docker/deps >/dev/null
 	@test -s $(CA_CERTIFICATES) || { echo "$(CA_CERTIFICATES) is missing: install ca-certificates, or name another with CA_CERTIFICATES=FILE"; exit 1; }
 	@rm -rf build/images/$* && mkdir -p build/images/$*/context build/images/$*/root/etc/ssl/certs build/images/$*/root/var/lib/sluice
-	CGO_ENABLED=0 $(GO) build -trimpath -tags "lambda.norpc" -ldflags "$(LDFLAGS)" -o build/images/$*/root/$* ./cmd/$*
+	CGO_ENABLED=0 $(GO) build -trimpath -tags "lambda.norpc,$(STORES)" -ldflags "$(LDFLAGS)" -o build/images/$*/root/$* ./cmd/$*
 	@cp $(CA_CERTIFICATES) build/images/$*/root/etc/ssl/certs/ca-certificates.crt
-	@# Mode 1777: a tmpfs in place of the volume takes the mode of the folder and not its owner.
 	@cd build/images/$* && $(IMAGE_TAR) --owner=0 --group=0 -cf context/root.tar -C root $* etc && \
 		$(IMAGE_TAR) --owner=0 --group=0 --no-recursion -rf context/root.tar -C root var var/lib && \
 		$(IMAGE_TAR) --owner=65532 --group=65532 --mode=1777 -rf context/root.tar -C root var/lib/sluice
