@@ -90,6 +90,7 @@ type Process struct {
 	tokens     *authtoken.Issuer // of the Authentication API
 	router     *router.Router
 	follower   *notices.Follower // of the registry, for the router
+	ingress    *notices.Ingress
 	downstream *downstream.Set
 	admissions *adapters.Admissions
 	http       *adapterhttp.Adapter

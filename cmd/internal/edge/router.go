@@ -34,7 +34,8 @@ func (p *Process) openRouter(_, work context.Context) error {
 		o.Verifier = p.verifier
 	}
 	p.follower = notices.New(o)
-	p.Metrics.MustRegister(p.router, p.follower)
+	p.ingress = notices.NewIngress(notices.IngressOptions{Name: p.cfg.Name, Take: p.follower.Take, Token: p.Directory.Token, Logger: p.log})
+	p.Metrics.MustRegister(append(ingressFigures(p.ingress.Refused), p.router, p.follower)...)
 	p.group.Go(func() { p.router.Run(work) })
 	p.group.Go(func() { p.follower.Run(work) })
 	p.group.Go(func() { p.tuneMemory(work) })
@@ -59,10 +60,8 @@ func (p *Process) serveRouter(work context.Context) error {
 			p.goServe("router", func() error { return p.router.Serve(work, l) })
 		}
 	}
-	ingress := notices.NewIngress(notices.IngressOptions{Name: p.cfg.Name, Take: p.follower.Take, Token: p.Directory.Token, Logger: p.log})
-	p.Metrics.MustRegister(ingressFigures(ingress.Refused)...)
 	for _, s := range p.sockets[config.RoleIngress] {
-		if err := p.ServeHTTP(work, s, &http.Server{Handler: ingress}); err != nil {
+		if err := p.ServeHTTP(work, s, &http.Server{Handler: p.ingress}); err != nil {
 			return err
 		}
 	}
