@@ -25,6 +25,7 @@ type address struct {
 	name    string
 	kind    Distribution
 	service Service // of a Local address
+	shelf   Shelf   // of a Stored address
 	dynamic bool    // made for a receiver, and known only to whom it tells
 	refs    int     // links; guarded by Router.mu
 
@@ -413,6 +414,10 @@ func (a *address) addReceiver(w *work, r *receiver) {
 	defer a.mu.Unlock()
 	first := len(a.receivers) == 0
 	put(&a.receivers, r)
+	if a.kind == Stored {
+		a.shelf.Receivers(a.name, len(a.receivers))
+		return
+	}
 	if first && a.kind != Closed {
 		a.setAll(w.b, a.firstCredit())
 	}
@@ -436,6 +441,10 @@ func (a *address) removeReceiver(w *work, r *receiver) {
 		}
 	}
 	delete(a.receivers, r)
+	if a.kind == Stored {
+		a.shelf.Receivers(a.name, len(a.receivers))
+		return
+	}
 	if len(a.receivers) == 0 {
 		a.abandon(w)
 		a.setAll(w.b, 0)
@@ -508,6 +517,13 @@ func (a *address) refresh(w *work, r *receiver, unblock bool) {
 		credit = int(r.l.Credit())
 		r.c.Unlock()
 	}
+	if a.kind == Stored {
+		a.setGiven(r, credit)
+		if credit > 0 || drain {
+			a.shelf.Wanted(a.name, drain)
+		}
+		return
+	}
 	if a.kind != Multicast {
 		a.setGiven(r, credit)
 		a.draining = drain
@@ -530,7 +546,7 @@ func (a *address) refresh(w *work, r *receiver, unblock bool) {
 
 // settled notes that n deliveries to r are settled.
 func (a *address) settled(r *receiver, n int) {
-	if a.kind != Balanced {
+	if a.kind != Balanced && a.kind != Stored {
 		return
 	}
 	a.mu.Lock()

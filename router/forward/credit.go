@@ -31,6 +31,10 @@ func (a *address) firstCredit() int {
 		return 0
 	case a.kind == Local:
 		return serviceCredit
+	case a.kind == Stored && a.shelf.Full():
+		return 0
+	case a.kind == Stored:
+		return storedCredit
 	case len(a.receivers) == 0:
 		return 0
 	case a.kind == Multicast:

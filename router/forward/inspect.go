@@ -17,6 +17,7 @@ type Counts struct {
 	Released  int64 // nobody took them in time
 	Dropped   int64 // pre-settled, and the last receiver left
 	Overrun   int64 // multicast receivers detached because they fell behind
+	Stored    int64 // taken to be kept, or refused by whoever keeps them
 }
 
 // Add adds o to c.
@@ -26,6 +27,7 @@ func (c *Counts) Add(o Counts) {
 	c.Released += o.Released
 	c.Dropped += o.Dropped
 	c.Overrun += o.Overrun
+	c.Stored += o.Stored
 }
 
 // AddressInfo is an address at one moment.

@@ -25,6 +25,7 @@ type sender struct {
 	waiting  bool // in address.waiting
 	seen     bool // in work.seen
 	held     int  // deliveries that are surplus
+	kept     int  // deposits that are not answered
 	lastSend time.Time
 	stream   *stream // the large delivery that is coming in
 	early    []early

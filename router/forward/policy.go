@@ -21,6 +21,8 @@ const (
 	Closed
 	// Local hands each delivery to a [Service] of this process.
 	Local
+	// Stored hands each delivery to a [Shelf], which offers it to receivers.
+	Stored
 )
 
 // Access is what a peer is granted on an address.
@@ -28,6 +30,7 @@ type Access struct {
 	Distribution Distribution  // of the address, the same for everybody
 	Gate         Gate          // for a sender: sees every message; nil = none
 	Service      Service       // of a Local address
+	Shelf        Shelf         // of a Stored address
 	MaxMessage   uint64        // for a sender: bytes; 0 = what the connection allows
 	Offered      []amqp.Symbol // capabilities of the link
 	// Presettled refuses a link whose sender settles everything before it sends;

@@ -164,6 +164,10 @@ func (r *Router) deliveries(w *work, c *peer.Conn, events []peer.Event) int {
 	if n == 0 {
 		return 1 // of a link that was refused, or of a message that was
 	}
+	if a.kind == Stored {
+		r.deposit(w, c, a, events[:n])
+		return n
+	}
 	a.deliver(w, c, events[:n])
 	return n
 }
@@ -259,15 +263,22 @@ func (r *Router) copied(w *work, c *peer.Conn, one []peer.Event) {
 	if !one[0].Settled {
 		r.confirm(w, c, one)
 	}
-	if m, ok := one[0].Token.Ref.(*copies); ok {
+	switch m := one[0].Token.Ref.(type) {
+	case *copies:
 		r.copyOutcome(w, m, one[0].State)
+	case Taker:
+		m.Outcome(one[0].State)
 	}
 }
 
 // lost answers for a delivery whose receiver went before it settled.
 func (r *Router) lost(w *work, t peer.Token) {
-	if m, ok := t.Ref.(*copies); ok {
+	switch m := t.Ref.(type) {
+	case *copies:
 		r.copyOutcome(w, m, amqp.StateDeliveryFailed)
+		return
+	case Taker:
+		m.Outcome(amqp.StateDeliveryFailed)
 		return
 	}
 	r.settle(w, t, amqp.StateDeliveryFailed)
