@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
@@ -16,7 +18,8 @@ type Kind struct {
 	Secret bool   // carries credentials or keys: only by direct call over TLS or in-process, never logged
 	Status int    // statuscode of a success, where the reply names no other
 
-	decodeRequest func(data []byte) (Request, error)
+	media         string // of the request's data
+	decodeRequest func(e *event.Event) (Request, error)
 	newReply      func() Reply
 }
 
@@ -32,6 +35,16 @@ var catalogue = []Kind{
 	kind[AssertionKeys, KeySet](false),
 	kind[AssertionRotate, AssertionRotated](false),
 	kind[RegistryChanges, ChangesFound](false),
+	kind[EventAppend, EventAppendResult](false),
+	kind[EventClaim, EventClaimResult](false),
+	kind[EventRead, EventReadResult](false),
+	kind[EventSettle, EventSettleResult](false),
+	kind[EventRelease, EventReleaseResult](false),
+	kind[EventExpire, EventExpireResult](false),
+	kind[EventStats, EventStatsResult](false),
+	kind[EventBrowse, EventBrowseResult](false),
+	kind[EventRequeue, EventRequeueResult](false),
+	kind[EventPurge, EventPurgeResult](false),
 }
 
 // Catalogue lists every type of call (contract: events, section 4).
@@ -58,10 +71,18 @@ type replyPointer[R any] interface {
 
 func kind[Q RequestOf[P], R any, P replyPointer[R]](secret bool) Kind {
 	var zero Q
+	media := jsonType
+	if _, ok := any(zero).(recordsRequest); ok {
+		media = RecordsType
+	}
 	return Kind{
-		Type: zero.EventType(), Secret: secret, Status: 200,
-		decodeRequest: func(data []byte) (Request, error) {
+		Type: zero.EventType(), Secret: secret, Status: 200, media: media,
+		decodeRequest: func(e *event.Event) (Request, error) {
 			var q Q
+			if r, ok := any(q).(recordsRequest); ok {
+				return r.decodeFrom(e)
+			}
+			data := e.Data()
 			if len(data) == 0 { // a call without data, such as assertion.keys
 				return q, nil
 			}
@@ -93,6 +114,23 @@ type (
 	referring interface{ refersToTenant() }
 	// adapted names an adapter type: attribute adapter.
 	adapted interface{ adapterType() string }
+	// confined requests name their tenant in the data, and in the attribute tenantid
+	// as well: both are the same.
+	confined interface{ ofOneTenant() }
+	// recordsRequest and recordsReply have data of [RecordsType], not JSON.
+	recordsRequest interface {
+		encodeTo(e *event.Event) error
+		decodeFrom(e *event.Event) (Request, error)
+	}
+	recordsReply interface {
+		encodeTo(e *event.Event) error
+		decodeFrom(e *event.Event) error
+	}
+	// attributed replies keep something in attributes of their own.
+	attributed interface {
+		setAttributes(e *event.Event)
+		readAttributes(e *event.Event) error
+	}
 	// dataless calls carry no data.
 	dataless interface{ noData() }
 	// aging replies keep the attribute maxage.

@@ -2,6 +2,7 @@ package events
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -70,6 +71,9 @@ func EncodeRequest(req Request, env Envelope) (event.Event, error) {
 	if _, none := req.(dataless); none {
 		return e, nil
 	}
+	if r, ok := req.(recordsRequest); ok {
+		return e, r.encodeTo(&e)
+	}
 	return e, setJSON(&e, req)
 }
 
@@ -80,11 +84,14 @@ func DecodeRequest(e *event.Event) (Request, error) {
 	if !ok {
 		return nil, iot.Errorf(status.ErrUnknownType, "no call has the type %.80q", e.Type())
 	}
-	if len(e.Data()) > 0 && !isJSON(e.DataContentType()) {
-		return nil, iot.Errorf(iot.ErrInvalid, "datacontenttype is %.80q, want application/json", e.DataContentType())
+	if len(e.Data()) > 0 && !isMedia(e.DataContentType(), k.media) {
+		return nil, iot.Errorf(iot.ErrInvalid, "datacontenttype is %.80q, want %s", e.DataContentType(), k.media)
 	}
-	req, err := k.decodeRequest(e.Data())
+	req, err := k.decodeRequest(e)
 	if err != nil {
+		if errors.Is(err, iot.ErrTooLarge) {
+			return nil, iot.Errorf(iot.ErrTooLarge, "%s: %s", e.Type(), err)
+		}
 		return nil, iot.Errorf(iot.ErrInvalid, "%s: %s", e.Type(), plainJSONError(err))
 	}
 	if _, none := req.(dataless); !none && len(e.Data()) == 0 {
@@ -96,6 +103,12 @@ func DecodeRequest(e *event.Event) (Request, error) {
 			return nil, iot.Errorf(iot.ErrInvalid, "%s: attribute tenantid is missing", e.Type())
 		}
 		req = t.withTenant(iot.TenantID(tenant))
+	}
+	if _, ok := req.(confined); ok {
+		tenant, err := extension(e, AttrTenantID)
+		if err != nil || tenant == "" || tenant != string(req.Tenant()) {
+			return nil, iot.Errorf(iot.ErrInvalid, "%s: attribute tenantid is %.80q, but the data say %.80q", e.Type(), tenant, string(req.Tenant()))
+		}
 	}
 	if t, ok := req.(timed); ok {
 		req = t.withTime(e.Time())
@@ -124,6 +137,12 @@ func EncodeReply(request *event.Event, source string, rep Reply, now time.Time) 
 			return event.Event{}, err
 		}
 	}
+	if a, ok := rep.(attributed); ok {
+		a.setAttributes(&e)
+	}
+	if r, ok := rep.(recordsReply); ok {
+		return e, r.encodeTo(&e)
+	}
 	var data any = rep
 	if s, ok := rep.(sourced); ok {
 		var err error
@@ -145,7 +164,7 @@ func DecodeReply(req Request, e *event.Event) (Reply, error) {
 		return nil, iot.Errorf(iot.ErrUnavailable, "%s was answered by a CloudEvent of type %.80q", req.EventType(), e.Type())
 	}
 	rep := k.newReply()
-	if err := json.Unmarshal(e.Data(), rep); err != nil {
+	if err := decodeData(e, rep); err != nil {
 		return nil, iot.Errorf(iot.ErrUnavailable, "%s: reply does not decode: %s", req.EventType(), plainJSONError(err))
 	}
 	if c, ok := rep.(coded); ok {
@@ -162,6 +181,18 @@ func DecodeReply(req Request, e *event.Event) (Reply, error) {
 		}
 	}
 	return rep, nil
+}
+
+func decodeData(e *event.Event, rep Reply) error {
+	if a, ok := rep.(attributed); ok {
+		if err := a.readAttributes(e); err != nil {
+			return err
+		}
+	}
+	if r, ok := rep.(recordsReply); ok {
+		return r.decodeFrom(e)
+	}
+	return json.Unmarshal(e.Data(), rep)
 }
 
 // newEvent sets the attributes that every CloudEvent of ours has.
@@ -228,9 +259,11 @@ func extension(e *event.Event, name string) (string, error) {
 	return types.ToString(v)
 }
 
-func isJSON(contentType string) bool {
+func isJSON(contentType string) bool { return isMedia(contentType, jsonType) }
+
+func isMedia(contentType, want string) bool {
 	media, _, _ := strings.Cut(contentType, ";")
-	return strings.EqualFold(strings.TrimSpace(media), jsonType)
+	return strings.EqualFold(strings.TrimSpace(media), want)
 }
 
 // plainJSONError names what was wrong with JSON without quoting Go types.

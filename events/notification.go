@@ -69,6 +69,12 @@ func attributesOf(f Fact) (a factAttributes, err error) {
 	case DeviceProvisioned:
 		err = f.check()
 		a = factAttributes{string(f.TenantID), string(f.DeviceID), string(f.GatewayID), ""}
+	case EventsAppended:
+		err = f.check()
+		a = factAttributes{tenant: string(f.TenantID)}
+	case EventDeadLettered:
+		err = f.check()
+		a = factAttributes{tenant: string(f.TenantID)}
 	default:
 		return a, fmt.Errorf("events: %T is no fact that can be encoded", f)
 	}
@@ -121,6 +127,7 @@ func DecodeFact(e *event.Event) (Fact, error) {
 var factDecoders = map[string]func(*event.Event) (Fact, error){
 	TypeTenantChanged: decodeChange, TypeDeviceChanged: decodeChange, TypeCredentialsChanged: decodeChange,
 	TypeDevicesDeleted: decodeChange, TypeDeviceProvisioned: decodeProvisioned,
+	TypeEventsAppended: decodeAppended, TypeEventDeadLettered: decodeDeadLettered,
 }
 
 // notificationTypes are Hono's names for the facts (contract: messaging, section 14).
