@@ -3,6 +3,7 @@ package eventstore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -24,7 +25,11 @@ func (l *Log) Append(ctx context.Context, r AppendRequest) (*AppendResult, error
 		rec, result := &r.Records[i], &out.Results[i]
 		key := Key{rec.Tenant, PartitionOf(rec.Device)}
 		result.Partition = key.Partition
-		if err := l.allowed(ctx, rec, now); err != nil {
+		err := rec.Check()
+		if err == nil {
+			err = l.allowed(ctx, rec, now)
+		}
+		if err != nil {
 			refuse(result, err)
 			continue
 		}
@@ -74,7 +79,8 @@ func checkAppend(records []Record) error {
 	}
 	size := 0
 	for i := range records {
-		if err := records[i].Check(); err != nil {
+		// One that is only too large is refused by itself: the others are not its sender's.
+		if err := records[i].Check(); err != nil && !errors.Is(err, iot.ErrTooLarge) {
 			return err
 		}
 		size += records[i].Size()

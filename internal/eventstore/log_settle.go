@@ -43,7 +43,10 @@ func (l *Log) Settle(ctx context.Context, r SettleRequest) (*SettleResult, error
 		if err != nil {
 			return nil, err
 		}
-		out.Dead = slices.Clone(s.dead)
+		for _, letter := range s.dead {
+			out.Dead = append(out.Dead, letter.Position)
+		}
+		out.Letters = s.dead
 		return out, nil
 	}
 }

@@ -83,10 +83,14 @@ type Browsed struct {
 	Reason   string // of a dead letter
 }
 
-const maxBrowse = 1000
+const (
+	maxBrowse = 1000
+	// deadAtOnce is how many dead letters are loaded at once: each may be large.
+	deadAtOnce = 16
+)
 
-// Browse returns events in the order of their positions, none that has expired. next is where to go on, 0 = there
-// is no more.
+// Browse returns events in the order of their positions, none that has expired, at most
+// [MaxBatchBytes] of them. next is where to go on, 0 = there is no more.
 func (l *Log) Browse(ctx context.Context, r BrowseRequest) (list []Browsed, next uint64, err error) {
 	if r.Max <= 0 {
 		r.Max = 100
@@ -100,7 +104,7 @@ func (l *Log) Browse(ctx context.Context, r BrowseRequest) (list []Browsed, next
 	if err != nil {
 		return nil, 0, err
 	}
-	now := l.now()
+	now, size := l.now(), 0
 	for at := max(r.From, p.Cursor); at < p.End; {
 		batches, err := l.store.Batches(ctx, key, at, MaxBatchBytes)
 		if err != nil {
@@ -119,7 +123,7 @@ func (l *Log) Browse(ctx context.Context, r BrowseRequest) (list []Browsed, next
 				if rec.Position < at || rec.Expires != 0 && rec.Expires <= now || !p.waits(rec.Position) {
 					continue
 				}
-				if len(list) == r.Max {
+				if size += rec.Size(); len(list) == r.Max || size > MaxBatchBytes && len(list) > 0 {
 					return list, rec.Position, nil
 				}
 				list = append(list, Browsed{Record: rec, At: batches[i].At, Attempts: p.attempts(rec.Position)})
@@ -147,21 +151,27 @@ func (p *Partition) attempts(position uint64) uint16 {
 }
 
 func (l *Log) browseDead(ctx context.Context, r BrowseRequest) (list []Browsed, next uint64, err error) {
-	found, err := l.store.DeadLetters(ctx, Key{r.Tenant, r.Partition}, r.From, r.Max+1)
-	if err != nil {
-		return nil, 0, err
-	}
-	for i := range found {
-		if i == r.Max {
-			return list, found[i].Position, nil
-		}
-		rec, _, err := Decode(found[i].Record)
+	size := 0
+	for from := r.From; ; {
+		found, err := l.store.DeadLetters(ctx, Key{r.Tenant, r.Partition}, from, deadAtOnce)
 		if err != nil {
-			return nil, 0, iot.Errorf(iot.ErrUnavailable, "a dead letter does not decode: %v", err)
+			return nil, 0, err
 		}
-		list = append(list, Browsed{Record: rec, At: found[i].At, Attempts: found[i].Attempts, Reason: found[i].Reason})
+		for i := range found {
+			if size += len(found[i].Record); len(list) == r.Max || size > MaxBatchBytes && len(list) > 0 {
+				return list, found[i].Position, nil
+			}
+			rec, _, err := Decode(found[i].Record)
+			if err != nil {
+				return nil, 0, iot.Errorf(iot.ErrUnavailable, "a dead letter does not decode: %v", err)
+			}
+			list = append(list, Browsed{Record: rec, At: found[i].At, Attempts: found[i].Attempts, Reason: found[i].Reason})
+			from = found[i].Position + 1
+		}
+		if len(found) < deadAtOnce {
+			return list, 0, nil
+		}
 	}
-	return list, 0, nil
 }
 
 // RequeueRequest brings dead letters back as new events.

@@ -129,6 +129,8 @@ type SettleResult struct {
 	Wanted bool      `json:"wanted,omitempty"`
 	// Dead are the positions that became dead letters.
 	Dead []uint64 `json:"dead,omitempty"`
+	// Letters are the same, for whoever tells of them; they stay in the process.
+	Letters []DeadLetter `json:"-"`
 }
 
 // ReleaseRequest gives a claim back.

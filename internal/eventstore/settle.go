@@ -22,7 +22,7 @@ type settling struct {
 
 	// What the last apply found.
 	lacks []Span // records that are needed and not known
-	dead  []uint64
+	dead  []DeadLetter
 }
 
 func (s *settling) apply(p *Partition, w *Writes) error {
@@ -87,8 +87,8 @@ func (s *settling) bury(p *Partition, w *Writes, x *Settlement, r Run) {
 		if !there {
 			continue // expired meanwhile
 		}
-		w.Dead = append(w.Dead, DeadLetter{Position: at, At: s.now, Attempts: min(r.Attempt, 1<<16-2) + 1, Reason: cut(reason), Record: record})
-		s.dead = append(s.dead, at)
+		letter := DeadLetter{Position: at, At: s.now, Attempts: min(r.Attempt, 1<<16-2) + 1, Reason: cut(reason), Record: record}
+		w.Dead, s.dead = append(w.Dead, letter), append(s.dead, letter)
 		p.Dead++
 	}
 	p.finish(Span{r.From, r.To})
