@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/events/schema"
+	"github.com/sluice-iot/sluice/internal/eventstore"
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
@@ -26,6 +27,7 @@ var (
 	}
 	registration = events.Registration{DeviceID: "4711", Via: []iot.DeviceID{"gw"}, Defaults: map[string]any{"a": 1}}
 	jwt          = "e30.e30.AA"
+	partition    = eventstore.PartitionID{Number: 5}
 
 	deviceChanged = events.RegistryChanged{Type: events.TypeDeviceChanged, TenantID: "T", Sequence: 2, DeviceID: "D", Change: "UPDATE", At: noon}
 )
@@ -65,6 +67,37 @@ var examples = map[string][]any{
 		dataOf(&events.ChangesFound{Changes: []events.RegistryChanged{deviceChanged}, More: true, Now: noon}),
 		dataOf(&events.ChangesFound{Now: noon}),
 	},
+	events.TypeEventAppend + ".result": {&events.EventAppendResult{AppendResult: eventstore.AppendResult{
+		Results: []eventstore.Appended{{Partition: partition, Position: 7, Status: 200, Live: true}, {Partition: partition, Status: 429, Error: "full", RetryAfterSeconds: 10}},
+		Holders: []eventstore.Holding{{Tenant: "T", Partition: partition, Ingress: "https://r:8443/events", End: 8}}}}},
+	events.TypeEventClaim: {
+		events.EventClaim{ClaimRequest: eventstore.ClaimRequest{Tenant: "T", Holder: "r"}},
+		events.EventClaim{ClaimRequest: eventstore.ClaimRequest{Tenant: "T", Holder: "r", Ingress: "https://r:8443/events", Partitions: []eventstore.PartitionID{partition}, ClaimMS: 1}},
+	},
+	events.TypeEventClaim + ".result": {
+		&events.EventClaimResult{ClaimResult: eventstore.ClaimResult{Claims: []eventstore.Claim{}}},
+		&events.EventClaimResult{ClaimResult: eventstore.ClaimResult{Claims: []eventstore.Claim{{Partition: partition, Fence: 1, Next: 1, End: 1, Retry: 5, Wanted: true, New: true}}, Others: 1, Pending: 1}},
+	},
+	events.TypeEventRead: {events.EventRead{ReadRequest: eventstore.ReadRequest{Tenant: "T", Partition: partition, Fence: 1, From: 1, MaxRecords: 1000, MaxBytes: 1 << 20}}},
+	events.TypeEventSettle: {events.EventSettle{SettleRequest: eventstore.SettleRequest{Tenant: "T", Partition: partition, Fence: 1, Settlements: []eventstore.Settlement{
+		{From: 1, To: 5, Outcome: eventstore.Accepted}, {From: 6, To: 6, Attempt: 1, Outcome: eventstore.Modified, DeliveryFailed: true, UndeliverableHere: true, AtOnce: true, Reason: "x"}}}}},
+	events.TypeEventSettle + ".result":  {&events.EventSettleResult{SettleResult: eventstore.SettleResult{Wanted: true, Dead: []uint64{4}}}},
+	events.TypeEventRelease:             {events.EventRelease{ReleaseRequest: eventstore.ReleaseRequest{Tenant: "T", Partition: partition, Fence: 1, Undelivered: 5}}},
+	events.TypeEventRelease + ".result": {&events.EventReleaseResult{}},
+	events.TypeEventExpire:              {events.EventExpire{}, events.EventExpire{Until: noon, MaxRecords: 1000}},
+	events.TypeEventExpire + ".result":  {&events.EventExpireResult{Expired: 1, More: true}},
+	events.TypeEventStats:               {events.EventStats{TenantID: "T"}},
+	events.TypeEventStats + ".result": {&events.EventStatsResult{Stats: eventstore.Stats{Tenant: "T", Waiting: 1, Oldest: &noon,
+		Partitions: []eventstore.PartitionStats{{Partition: partition, Waiting: 1, Oldest: &noon, Holder: "r"}}}}},
+	events.TypeEventBrowse: {events.EventBrowse{BrowseRequest: eventstore.BrowseRequest{Tenant: "T", Partition: partition, Dead: true, From: 3, Max: 10}}},
+	events.TypeEventBrowse + ".result": {&events.EventBrowseResult{Next: 4, Events: []events.BrowsedEvent{
+		{Position: 3, DeviceID: "D", At: noon, Expires: noon, Attempts: 2, Reason: "rejected", Message: []byte{0, 0x53, 0x75}}, {Position: 4, At: noon, Message: []byte{1}}}}},
+	events.TypeEventRequeue:             {events.EventRequeue{RequeueRequest: eventstore.RequeueRequest{Tenant: "T", Partition: partition, Positions: []uint64{3}}}},
+	events.TypeEventRequeue + ".result": {&events.EventRequeueResult{Requeued: 1}},
+	events.TypeEventPurge:               {events.EventPurge{PurgeRequest: eventstore.PurgeRequest{Tenant: "T", Partition: partition, Dead: true}}},
+	events.TypeEventPurge + ".result":   {&events.EventPurgeResult{Purged: 1, More: true}},
+	events.TypeEventsAppended:           {events.EventsAppended{TenantID: "T", Partition: partition, End: 8}},
+	events.TypeEventDeadLettered:        {events.EventDeadLettered{TenantID: "T", Partition: partition, Position: 3, Attempts: 10, Reason: "rejected"}},
 	events.TypeError: {
 		events.ErrorDataOf(iot.Errorf(iot.ErrNotFound, "device is disabled or not registered")),
 		events.ErrorDataOf(&iot.Error{Sentinel: iot.ErrUnavailable, RetryAfter: 1500 * time.Millisecond}),
@@ -106,6 +139,26 @@ var wrong = map[string]string{
 	events.TypeDeviceProvisioned:              `{"tenant-id":"T","device-id":"D","method":"gateway"}`,
 	events.TypeRegistryChanges:                `{"after":{"tenants":{"T":41}},"max":10}`,
 	events.TypeRegistryChanges + ".result":    `{"changes":[{"specversion":"1.0"}],"more":false,"now":"2026-11-22T12:00:00Z"}`,
+	events.TypeEventAppend + ".result":        `{"results":[]}`,
+	events.TypeEventClaim:                     `{"tenant-id":"T"}`,
+	events.TypeEventClaim + ".result":         `{"claims":[{"partition":"0-1","fence":0,"next":1,"end":1}]}`,
+	events.TypeEventRead:                      `{"tenant-id":"T","fence":1,"from":1}`,
+	events.TypeEventSettle:                    `{"tenant-id":"T","partition":"0-1","fence":1,"settlements":[{"from":1,"to":2,"outcome":"lost"}]}`,
+	events.TypeEventSettle + ".result":        `{"dead":[0]}`,
+	events.TypeEventRelease:                   `{"tenant-id":"T","partition":"one","fence":1}`,
+	events.TypeEventRelease + ".result":       `{"released":true}`,
+	events.TypeEventExpire:                    `{"max-records":1001}`,
+	events.TypeEventExpire + ".result":        `{"expired":1}`,
+	events.TypeEventStats:                     `{}`,
+	events.TypeEventStats + ".result":         `{"tenant-id":"T","waiting":1}`,
+	events.TypeEventBrowse:                    `{"tenant-id":"T","partition":"0-1","max":1001}`,
+	events.TypeEventBrowse + ".result":        `{"events":[{"position":1,"device-id":"D","at":"2026-11-22T12:00:00Z","message":"?"}]}`,
+	events.TypeEventRequeue:                   `{"tenant-id":"T","partition":"0-1","positions":[0]}`,
+	events.TypeEventRequeue + ".result":       `{"requeued":-1,"more":false}`,
+	events.TypeEventPurge:                     `{"tenant-id":"T","dead":true}`,
+	events.TypeEventPurge + ".result":         `{"purged":1}`,
+	events.TypeEventsAppended:                 `{"tenant-id":"T","partition":"0-1"}`,
+	events.TypeEventDeadLettered:              `{"partition":"0-1","position":1,"attempts":0,"reason":"r"}`,
 	events.TypeError:                          `{"status":404,"code":"not-found","error":"","retry-after-seconds":1}`,
 }
 
@@ -166,7 +219,8 @@ func TestExamplesFitTheirSchema(t *testing.T) {
 func TestEveryTypeHasItsSchemaAndExamples(t *testing.T) {
 	want := map[string]bool{events.TypeError: true}
 	for _, k := range events.Catalogue() {
-		want[k.Type], want[k.ReplyType()] = k.Type != events.TypeAssertionKeys, true
+		want[k.Type] = k.Type != events.TypeAssertionKeys && k.Type != events.TypeEventAppend
+		want[k.ReplyType()] = k.Type != events.TypeEventRead
 	}
 	for _, typ := range events.FactTypes() {
 		want[typ] = true
