@@ -46,8 +46,10 @@ func (l *Log) Settle(ctx context.Context, r SettleRequest) (*SettleResult, error
 		for _, letter := range s.dead {
 			out.Dead = append(out.Dead, letter.Position)
 		}
-		out.Letters = s.dead
-		return out, nil
+		out.Letters = append(out.Letters, s.dead...)
+		if !s.more {
+			return out, nil
+		}
 	}
 }
 

@@ -189,6 +189,29 @@ func (l *Log) Requeue(ctx context.Context, r RequeueRequest) (events int64, more
 	if err != nil || len(found) == 0 {
 		return 0, more, err
 	}
+	for len(found) > 0 {
+		n := portion(found)
+		moved, err := l.requeue(ctx, key, found[:n])
+		if events += moved; err != nil {
+			return events, true, err
+		}
+		found = found[n:]
+	}
+	return events, more, nil
+}
+
+// portion is how many of the dead letters one change may deal with.
+func portion(found []DeadLetter) int {
+	n, size := 0, 0
+	for n < len(found) && n < MaxChangeDead && (n == 0 || size+len(found[n].Record) <= MaxBatchBytes) {
+		size += len(found[n].Record)
+		n++
+	}
+	return n
+}
+
+// requeue appends dead letters anew, in one change.
+func (l *Log) requeue(ctx context.Context, key Key, found []DeadLetter) (events int64, err error) {
 	now := l.now()
 	err = l.update(ctx, key, func(p *Partition, w *Writes) error {
 		events = 0
@@ -209,7 +232,10 @@ func (l *Log) Requeue(ctx context.Context, r RequeueRequest) (events int64, more
 		events = int64(len(list))
 		return nil
 	})
-	return events, more, err
+	if err != nil {
+		return 0, err
+	}
+	return events, nil
 }
 
 // dead returns dead letters of a partition: those at positions, else the first ones.
@@ -263,12 +289,20 @@ func (l *Log) Purge(ctx context.Context, r PurgeRequest) (events int64, more boo
 	if err != nil || len(found) == 0 {
 		return 0, more, err
 	}
-	err = l.update(ctx, key, func(p *Partition, w *Writes) error {
-		for i := range found {
-			w.DropDead = append(w.DropDead, found[i].Position)
+	for len(found) > 0 {
+		some := found[:portion(found)]
+		err := l.update(ctx, key, func(p *Partition, w *Writes) error {
+			for i := range some {
+				w.DropDead = append(w.DropDead, some[i].Position)
+			}
+			p.Dead = max(0, p.Dead-int64(len(some)))
+			return nil
+		})
+		if err != nil {
+			return events, true, err
 		}
-		p.Dead = max(0, p.Dead-int64(len(found)))
-		return nil
-	})
-	return int64(len(found)), more, err
+		events += int64(len(some))
+		found = found[len(some):]
+	}
+	return events, more, nil
 }

@@ -23,10 +23,12 @@ type settling struct {
 	// What the last apply found.
 	lacks []Span // records that are needed and not known
 	dead  []DeadLetter
+	bytes int  // of the dead letters
+	more  bool // not all found room: the same settlements are to be applied again
 }
 
 func (s *settling) apply(p *Partition, w *Writes) error {
-	s.lacks, s.dead = nil, nil
+	s.lacks, s.dead, s.bytes, s.more = nil, nil, 0, false
 	if err := p.fenced(s.fence); err != nil {
 		return err
 	}
@@ -69,7 +71,7 @@ func (s *settling) settle(p *Partition, w *Writes, x *Settlement, r Run) {
 	}
 }
 
-// bury makes dead letters.
+// bury makes dead letters, as many as one change may have.
 func (s *settling) bury(p *Partition, w *Writes, x *Settlement, r Run) {
 	reason := x.Reason
 	switch {
@@ -79,6 +81,11 @@ func (s *settling) bury(p *Partition, w *Writes, x *Settlement, r Run) {
 		reason = "delivered too often without success"
 	}
 	for at := r.From; at <= r.To; at++ {
+		if len(s.dead)+s.lacking() >= MaxChangeDead || s.bytes >= MaxBatchBytes {
+			s.more = true
+			p.finish(Span{r.From, at - 1})
+			return
+		}
 		if !s.known[at] {
 			s.lacks = cover(s.lacks, Span{at, at})
 			continue
@@ -88,10 +95,18 @@ func (s *settling) bury(p *Partition, w *Writes, x *Settlement, r Run) {
 			continue // expired meanwhile
 		}
 		letter := DeadLetter{Position: at, At: s.now, Attempts: min(r.Attempt, 1<<16-2) + 1, Reason: cut(reason), Record: record}
-		w.Dead, s.dead = append(w.Dead, letter), append(s.dead, letter)
+		w.Dead, s.dead, s.bytes = append(w.Dead, letter), append(s.dead, letter), s.bytes+len(record)
 		p.Dead++
 	}
 	p.finish(Span{r.From, r.To})
+}
+
+// lacking counts the records that are needed and not known.
+func (s *settling) lacking() (n int) {
+	for _, span := range s.lacks {
+		n += int(span.To - span.From + 1)
+	}
+	return n
 }
 
 func cut(reason string) string {

@@ -59,7 +59,9 @@ type Change struct {
 	Apply func(p *Partition, w *Writes) error
 }
 
-// Writes is what a change does beside the state.
+// Writes is what a change does beside the state: batches of [MaxBatchBytes] together, dead
+// letters of as much, and of each kind one record more; at most [MaxChangeDead] dead letters are added,
+// and as many removed.
 type Writes struct {
 	Batches   []Batch      // to be added; they lie at the end
 	Dead      []DeadLetter // to be added, or replaced
@@ -90,6 +92,10 @@ type DeadLetter struct {
 	Reason   string
 	Record   []byte // encoded
 }
+
+// MaxChangeDead is how many dead letters a change adds or removes at most: a transaction
+// of DynamoDB has 100 items.
+const MaxChangeDead = 64
 
 // MaxBatchBody is how many bytes the body of a batch has at most: what one
 // item of DynamoDB takes, less what is around it.
