@@ -63,7 +63,7 @@ func (n *site) create(t *testing.T, s spec) *box {
 		ports = append(ports, p+"/tcp")
 	}
 	request := testcontainers.ContainerRequest{
-		Image: imageOf(s.image()), Cmd: s.args, Env: env, ExposedPorts: ports, Labels: map[string]string{project: n.Name},
+		Image: imageOf(s.image()), Cmd: s.args, Env: env, ExposedPorts: ports, Labels: labels(),
 		Networks: []string{n.Name}, NetworkAliases: map[string][]string{n.Name: append([]string{s.name}, s.aliases...)},
 		ConfigModifier: func(c *container.Config) {
 			c.Hostname = s.name

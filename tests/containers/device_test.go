@@ -91,6 +91,17 @@ func (d *device) until(t *testing.T, body string, want int) (others int) {
 	return others
 }
 
+// learn uploads until the adapter knows the device for good. What routers tell
+// adapters of a change comes a moment after it is in force, and what an adapter
+// learned in between it asks for once more.
+func (d *device) learn(t *testing.T) {
+	t.Helper()
+	for range 20 {
+		d.until(t, "known", http.StatusAccepted)
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
 // manage makes one request of the operator to functions and wants a status.
 func (n *site) manage(t *testing.T, b *box, method, path, contentType, body string, want int) answer {
 	t.Helper()

@@ -2,10 +2,13 @@ package containers_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,8 +20,18 @@ import (
 // patience turns a hang into a failure.
 const patience = 60 * time.Second
 
-// project labels what this suite makes, so that what a killed run left is found.
-const project = "io.sluice.test"
+// project labels what this suite makes with the process that made it, so that what a
+// killed run left is found.
+const project = "io.sluice.test.pid"
+
+// labels are those of everything that this process makes.
+func labels() map[string]string { return map[string]string{project: strconv.Itoa(os.Getpid())} }
+
+// left reports whether who made something is gone.
+func left(labels map[string]string) bool {
+	pid, err := strconv.Atoi(labels[project])
+	return err != nil || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+}
 
 // environment is what the library needs here: its reaper is an image that nobody
 // pulls, and where this machine is itself a container it would look for published
@@ -100,7 +113,7 @@ func need(t *testing.T, what string, err error) {
 	t.Skipf("%s is missing (make test-containers sees to it): %v", what, err)
 }
 
-// sweep removes containers, networks and volumes that bear the suite's label.
+// sweep removes containers, networks and volumes that a run left which is over.
 func sweep(ctx context.Context, cli *testcontainers.DockerClient) error {
 	ours := client.Filters{}.Add("label", project)
 	list, err := cli.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: ours})
@@ -108,6 +121,9 @@ func sweep(ctx context.Context, cli *testcontainers.DockerClient) error {
 		return err
 	}
 	for _, c := range list.Items {
+		if !left(c.Labels) {
+			continue
+		}
 		if _, err := cli.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true}); err != nil {
 			return err
 		}
@@ -117,6 +133,9 @@ func sweep(ctx context.Context, cli *testcontainers.DockerClient) error {
 		return err
 	}
 	for _, n := range networks.Items {
+		if !left(n.Labels) {
+			continue
+		}
 		if _, err := cli.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{}); err != nil {
 			return err
 		}
@@ -126,6 +145,9 @@ func sweep(ctx context.Context, cli *testcontainers.DockerClient) error {
 		return err
 	}
 	for _, v := range volumes.Items {
+		if !left(v.Labels) {
+			continue
+		}
 		if _, err := cli.VolumeRemove(ctx, v.Name, client.VolumeRemoveOptions{Force: true}); err != nil {
 			return err
 		}

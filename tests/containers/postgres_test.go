@@ -68,6 +68,7 @@ func (n *site) database(t *testing.T) (db *pgtest.Server, env map[string]string)
 // testNoDatabase stops the database: the adapter lives on what it knows.
 func (n *site) testNoDatabase(t *testing.T, db *pgtest.Server) {
 	known, unknown := n.newDevice(t, "meter-1"), n.newDevice(t, "meter-2")
+	known.learn(t)
 	db.Stop(t)
 	known.must(t, "known", http.StatusAccepted)
 	got := unknown.must(t, "unknown", http.StatusServiceUnavailable)

@@ -61,7 +61,7 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n.DockerNetwork, err = network.New(t.Context(), network.WithLabels(map[string]string{project: t.Name()})); err != nil {
+	if n.DockerNetwork, err = network.New(t.Context(), network.WithLabels(labels())); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -92,7 +92,7 @@ func (n *site) findGateway(t *testing.T) {
 // newVolume makes a volume that goes away with the container that has it.
 func (n *site) newVolume(t *testing.T) string {
 	t.Helper()
-	v, err := n.engine.VolumeCreate(t.Context(), client.VolumeCreateOptions{Labels: map[string]string{project: t.Name()}})
+	v, err := n.engine.VolumeCreate(t.Context(), client.VolumeCreateOptions{Labels: labels()})
 	if err != nil {
 		t.Fatal(err)
 	}
