@@ -2,6 +2,7 @@ package eventstore
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -178,85 +179,113 @@ func (l *Log) browseDead(ctx context.Context, r BrowseRequest) (list []Browsed, 
 type RequeueRequest struct {
 	Tenant    iot.TenantID `json:"tenant-id"`
 	Partition PartitionID  `json:"partition"`
-	Positions []uint64     `json:"positions,omitempty"` // none = the first 1,000
+	Positions []uint64     `json:"positions,omitempty"` // none = the first ones
 }
 
 // Requeue appends dead letters anew; those that have expired are removed. It returns how many are waiting
-// again, and whether the partition has more dead letters.
+// again, and whether the partition has more of those asked for. iot.ErrNotFound for a
+// position at which there is none; those before it are requeued.
 func (l *Log) Requeue(ctx context.Context, r RequeueRequest) (events int64, more bool, err error) {
-	key := Key{r.Tenant, r.Partition}
-	found, more, err := l.dead(ctx, key, r.Positions)
-	if err != nil || len(found) == 0 {
-		return 0, more, err
+	if len(r.Positions) > MaxRecords {
+		return 0, false, iot.Errorf(iot.ErrTooLarge, "%d positions, at most %d are taken at once", len(r.Positions), MaxRecords)
 	}
-	for len(found) > 0 {
-		n := portion(found)
-		moved, err := l.requeue(ctx, key, found[:n])
-		if events += moved; err != nil {
+	now, key := l.now(), Key{r.Tenant, r.Partition}
+	positions := slices.Compact(slices.Sorted(slices.Values(r.Positions)))
+	for {
+		var list []*Record
+		n, rest, err := l.sweep(ctx, key, positions, func(p *Partition, w *Writes, found []DeadLetter) error {
+			list = nil
+			for i := range found {
+				rec, _, err := Decode(found[i].Record)
+				if err != nil {
+					return iot.Errorf(iot.ErrUnavailable, "a dead letter does not decode: %v", err)
+				}
+				if rec.Expires == 0 || rec.Expires > now {
+					rec.Attempt = 0
+					list = append(list, &rec)
+				}
+			}
+			p.store(list, now, w)
+			return nil
+		})
+		if err != nil {
 			return events, true, err
 		}
-		found = found[n:]
-	}
-	return events, more, nil
-}
-
-// portion is how many of the dead letters one change may deal with.
-func portion(found []DeadLetter) int {
-	n, size := 0, 0
-	for n < len(found) && n < MaxChangeDead && (n == 0 || size+len(found[n].Record) <= MaxBatchBytes) {
-		size += len(found[n].Record)
-		n++
-	}
-	return n
-}
-
-// requeue appends dead letters anew, in one change.
-func (l *Log) requeue(ctx context.Context, key Key, found []DeadLetter) (events int64, err error) {
-	now := l.now()
-	err = l.update(ctx, key, func(p *Partition, w *Writes) error {
-		events = 0
-		var list []*Record
-		for i := range found {
-			w.DropDead = append(w.DropDead, found[i].Position)
-			rec, _, err := Decode(found[i].Record)
-			if err != nil {
-				return iot.Errorf(iot.ErrUnavailable, "a dead letter does not decode: %v", err)
-			}
-			if rec.Expires == 0 || rec.Expires > now {
-				rec.Attempt = 0
-				list = append(list, &rec)
-			}
+		if events += int64(len(list)); len(r.Positions) == 0 {
+			return events, rest, nil
 		}
-		p.Dead = max(0, p.Dead-int64(len(found)))
-		p.store(list, now, w)
-		events = int64(len(list))
-		return nil
-	})
-	if err != nil {
-		return 0, err
+		if positions = positions[n:]; len(positions) == 0 {
+			return events, false, nil
+		}
 	}
-	return events, nil
 }
 
-// dead returns dead letters of a partition: those at positions, else the first ones.
-func (l *Log) dead(ctx context.Context, key Key, positions []uint64) (found []DeadLetter, more bool, err error) {
-	if len(positions) > MaxRecords {
-		return nil, false, iot.Errorf(iot.ErrTooLarge, "%d positions, at most %d are taken at once", len(positions), MaxRecords)
+// errSwept says that others removed dead letters meanwhile.
+var errSwept = iot.Errorf(iot.ErrUnavailable, "others removed dead letters of the partition at the same time")
+
+// sweep removes as many dead letters as one change may, those at positions or else the first
+// ones, together with what apply does with them: once, though others do the same at
+// the same time. It returns how many that were, and whether there are more.
+func (l *Log) sweep(ctx context.Context, key Key, positions []uint64, apply func(*Partition, *Writes, []DeadLetter) error) (n int, more bool, err error) {
+	for range 5 {
+		before, err := l.store.Partition(ctx, key)
+		if err != nil {
+			return 0, false, err
+		}
+		found, more, err := l.portion(ctx, key, positions)
+		if err != nil || len(found) == 0 {
+			return 0, false, err
+		}
+		err = l.update(ctx, key, func(p *Partition, w *Writes) error {
+			if p.Swept != before.Swept {
+				return errSwept
+			}
+			for i := range found {
+				w.DropDead = append(w.DropDead, found[i].Position)
+			}
+			p.Dead, p.Swept = max(0, p.Dead-int64(len(found))), p.Swept+1
+			return apply(p, w, found)
+		})
+		if err == nil {
+			return len(found), more, nil
+		}
+		if !errors.Is(err, errSwept) {
+			return 0, false, err
+		}
+	}
+	return 0, false, errSwept
+}
+
+// portion returns dead letters of a partition, as many as one change may deal
+// with: those at positions, else the first ones.
+func (l *Log) portion(ctx context.Context, key Key, positions []uint64) (found []DeadLetter, more bool, err error) {
+	size := 0
+	full := func(d *DeadLetter) bool {
+		size += len(d.Record)
+		return len(found) == MaxChangeDead || size > MaxBatchBytes && len(found) > 0
 	}
 	if len(positions) == 0 {
-		found, err = l.store.DeadLetters(ctx, key, 0, MaxRecords/4+1)
-		if more = len(found) > MaxRecords/4; more {
-			found = found[:MaxRecords/4]
-		}
-		return found, more, err
-	}
-	for _, at := range positions {
-		one, err := l.store.DeadLetters(ctx, key, at, 1)
+		all, err := l.store.DeadLetters(ctx, key, 0, MaxChangeDead+1)
 		if err != nil {
 			return nil, false, err
 		}
-		if len(one) == 0 || one[0].Position != at {
+		for i := range all {
+			if full(&all[i]) {
+				return found, true, nil
+			}
+			found = append(found, all[i])
+		}
+		return found, false, nil
+	}
+	for _, at := range positions {
+		one, err := l.store.DeadLetters(ctx, key, at, 1)
+		switch {
+		case err != nil:
+			return nil, false, err
+		case len(one) == 0 || one[0].Position != at:
 			return nil, false, iot.Errorf(iot.ErrNotFound, "there is no dead letter at %d", at)
+		case full(&one[0]):
+			return found, true, nil
 		}
 		found = append(found, one[0])
 	}
@@ -285,24 +314,6 @@ func (l *Log) Purge(ctx context.Context, r PurgeRequest) (events int64, more boo
 		})
 		return events, false, err
 	}
-	found, more, err := l.dead(ctx, key, nil)
-	if err != nil || len(found) == 0 {
-		return 0, more, err
-	}
-	for len(found) > 0 {
-		some := found[:portion(found)]
-		err := l.update(ctx, key, func(p *Partition, w *Writes) error {
-			for i := range some {
-				w.DropDead = append(w.DropDead, some[i].Position)
-			}
-			p.Dead = max(0, p.Dead-int64(len(some)))
-			return nil
-		})
-		if err != nil {
-			return events, true, err
-		}
-		events += int64(len(some))
-		found = found[len(some):]
-	}
-	return events, more, nil
+	n, more, err := l.sweep(ctx, key, nil, func(*Partition, *Writes, []DeadLetter) error { return nil })
+	return int64(n), more, err
 }

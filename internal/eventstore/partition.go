@@ -109,6 +109,7 @@ type Partition struct {
 	Head  uint64 `json:"hd,omitempty"` // the last position of the first batch; 0 = there is none
 	Bytes int64  `json:"b,omitempty"`  // of all batches
 	Dead  int64  `json:"dl,omitempty"` // dead letters
+	Swept uint64 `json:"sw,omitempty"` // how often some of them were removed
 }
 
 // NewPartition is the state of a partition that nobody has touched.
