@@ -73,6 +73,19 @@ var allowed = map[string][]Kind{
 	events.TypeRegistryChanges:    {Router},
 	events.TypeCredentialsGet:     {Router},
 	events.TypeAssertionKeys:      {Adapter, Router, Function, Operator},
+
+	events.TypeEventAppend:  {Router},
+	events.TypeEventClaim:   {Router},
+	events.TypeEventRead:    {Router},
+	events.TypeEventSettle:  {Router},
+	events.TypeEventRelease: {Router},
+	// A function is the one that serves the management API, which knows its
+	// operators and what each may do with which tenant, or a schedule.
+	events.TypeEventStats:   {Router, Function, Operator},
+	events.TypeEventExpire:  {Function, Operator},
+	events.TypeEventBrowse:  {Function, Operator},
+	events.TypeEventRequeue: {Function, Operator},
+	events.TypeEventPurge:   {Function, Operator},
 }
 
 // Permit returns iot.ErrForbidden unless one of the kinds may ask typ.

@@ -21,7 +21,7 @@ import (
 
 // Limits where [Config] names none.
 const (
-	DefaultMaxBody     = 1 << 20 // bytes
+	DefaultMaxBody     = 2 << 20 // bytes: 1 MiB of records, and as Base64 in structured mode
 	DefaultMaxBatch    = 100     // CloudEvents
 	DefaultMaxInFlight = 256     // requests
 )
