@@ -232,3 +232,17 @@ func HeaderPriority(message []byte) (uint8, bool) {
 	p := r.ubyte()
 	return p, r.err == nil
 }
+
+// SplitHeader decodes the header section at the start of an encoded message,
+// and returns what follows it; without one the header is empty, and the message the rest.
+func SplitHeader(message []byte) (Header, []byte, error) {
+	r := reader{buf: message}
+	if r.descriptor() != DescHeader {
+		return Header{}, message, nil
+	}
+	h := decodeHeader(&r)
+	if r.err != nil {
+		return Header{}, message, r.err
+	}
+	return *h, message[r.off:], nil
+}

@@ -278,7 +278,7 @@ func (r *Router) lost(w *work, t peer.Token) {
 		r.copyOutcome(w, m, amqp.StateDeliveryFailed)
 		return
 	case Taker:
-		m.Outcome(amqp.StateDeliveryFailed)
+		m.Lost()
 		return
 	}
 	r.settle(w, t, amqp.StateDeliveryFailed)

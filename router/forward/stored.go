@@ -52,10 +52,11 @@ type Answered struct {
 
 // Taker hears what became of an offered message.
 type Taker interface {
-	// Outcome is called once for a message that was taken, with the receiver's word, or
-	// modified(delivery-failed) where it went without one. state is valid during the
-	// call only. It must not wait, nor call the router.
+	// Outcome is called once for a message that was taken, with the receiver's word, unless
+	// Lost is, because it went without one. state is valid during the
+	// call only. Neither must wait, nor call the router.
 	Outcome(state amqp.Raw)
+	Lost()
 }
 
 // Offer is a message for a receiver of a stored address: two parts, of which the first may be empty.

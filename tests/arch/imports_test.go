@@ -45,6 +45,7 @@ var mayImport = []importRow{
 	{"internal/observe", []string{"internal/iot"}, "health and metrics for everyone"},
 
 	{"router/forward", []string{"internal/amqp", "internal/amqp/peer"}, "the core forwards deliveries: no tenant, no device, no CloudEvent"},
+	{"router/stored", []string{"events", "internal/eventstore", "internal/iot", "internal/amqp", "router/forward"}, "events are kept by a log, and go out through the forwarder"},
 	{"router/notices", []string{"events", "events/http", "internal/iot", "internal/status", "internal/amqp", "internal/auth"}, "facts come by HTTP, and what they ask for goes out by ports"},
 	{"router/...", []string{"router/...", "internal/iot", "internal/status", "internal/amqp", "internal/amqp/peer", "internal/assertion",
 		"internal/auth", "internal/config", "internal/listen", "internal/observe", "events"}, "the router meets adapters on the wire and functions by the Invoker"},

@@ -1,0 +1,222 @@
+package stored
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/sluice-iot/sluice/internal/amqp"
+	"github.com/sluice-iot/sluice/internal/eventstore"
+	"github.com/sluice-iot/sluice/internal/iot"
+	"github.com/sluice-iot/sluice/router/forward"
+)
+
+const (
+	// maxQueued is how many bytes may wait to be stored before deliveries are released;
+	// senders get no credit from half of it on, until a quarter is left.
+	maxQueued = 64 << 20
+	// overhead is what a delivery costs besides its message.
+	overhead = 256
+
+	// appendTime bounds one append with its repetitions. A sender that is told of a failure sends
+	// again, so a long wait would only fill the memory.
+	appendTime  = 5 * time.Second
+	appendRetry = 20 * time.Millisecond
+)
+
+// item is a delivery that is to be stored.
+type item struct {
+	deposit *forward.Deposit
+	record  eventstore.Record
+}
+
+func (it *item) size() int64 { return int64(len(it.record.Message)) + overhead }
+
+// appender brings records to the log, one append after the other.
+type appender struct {
+	s      *Server
+	writer uint64
+
+	mu      sync.Mutex
+	queue   []item
+	counter uint64
+	running bool
+}
+
+// put queues items and returns those for which there is no room.
+func (a *appender) put(items []item) (rest []item) {
+	if len(items) == 0 {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := range items {
+		size := items[i].size()
+		if queued := a.s.queued.Add(size); queued > maxQueued {
+			a.s.queued.Add(-size)
+			rest = items[i:]
+			break
+		} else if queued > maxQueued/2 {
+			a.s.full.Store(true)
+		}
+		a.counter++
+		items[i].record.ID = eventstore.RecordID{Writer: a.writer, Counter: a.counter}
+		a.queue = append(a.queue, items[i])
+	}
+	if !a.running && len(a.queue) > 0 {
+		a.running = true
+		a.s.goes(a.run)
+	}
+	return rest
+}
+
+// run appends until nothing is queued.
+func (a *appender) run() {
+	for {
+		batch := a.next()
+		if batch == nil {
+			return
+		}
+		a.append(batch)
+	}
+}
+
+// next takes as much of the queue as one append may have; nil when it is empty.
+func (a *appender) next() []item {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n, size := 0, 0
+	for n < len(a.queue) && n < eventstore.MaxRecords {
+		size += a.queue[n].record.Size()
+		if n > 0 && size > eventstore.MaxBatchBytes {
+			break
+		}
+		n++
+	}
+	if n == 0 {
+		a.running, a.queue = false, nil
+		return nil
+	}
+	batch := a.queue[:n:n]
+	if a.queue = a.queue[n:]; len(a.queue) == 0 {
+		a.queue = nil
+	}
+	return batch
+}
+
+// append stores a batch, tells the senders, and hands what is live to its tenant.
+func (a *appender) append(batch []item) {
+	s := a.s
+	began := time.Now()
+	records := make([]eventstore.Record, len(batch))
+	for i := range batch {
+		records[i] = batch[i].record
+	}
+	result, err := a.call(records)
+	s.m.appends.Add(1)
+	s.m.appendTime.Add(int64(time.Since(began)))
+	if err == nil && len(result.Results) != len(records) {
+		err = iot.Errorf(iot.ErrUnavailable, "%d results for %d records", len(result.Results), len(records))
+	}
+	answers := make([]forward.Answered, len(batch))
+	for i := range batch {
+		answers[i] = forward.Answered{Deposit: batch[i].deposit}
+		if err != nil {
+			answers[i].State = stateOf(err)
+			s.m.failed.Add(1)
+			continue
+		}
+		answers[i].State = a.outcome(&result.Results[i])
+	}
+	if err != nil {
+		s.say(err)
+	} else {
+		s.say(nil)
+	}
+	s.o.Router.Answer(answers)
+	freed := int64(0)
+	for i := range batch {
+		freed += batch[i].size()
+	}
+	if left := s.queued.Add(-freed); left < maxQueued/4 && s.full.CompareAndSwap(true, false) {
+		s.o.Router.Resume()
+	}
+	if err == nil {
+		s.stored(records, result)
+	}
+}
+
+// call appends with repetitions: the same records, so that nothing is stored twice.
+func (a *appender) call(records []eventstore.Record) (*eventstore.AppendResult, error) {
+	ctx, cancel := context.WithTimeout(a.s.ctx, appendTime)
+	defer cancel()
+	for wait := appendRetry; ; wait *= 2 {
+		result, err := a.s.o.Log.Append(ctx, eventstore.AppendRequest{Records: records, Holder: a.s.holder})
+		if err == nil || !errors.Is(err, iot.ErrUnavailable) && !errors.Is(err, iot.ErrTimeout) {
+			return result, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(wait):
+		}
+	}
+}
+
+// outcome is what the sender of a record hears.
+func (a *appender) outcome(r *eventstore.Appended) amqp.Raw {
+	switch {
+	case r.Status == 200:
+		a.s.m.accepted.Add(1)
+		return amqp.StateAccepted
+	case r.Status == 429:
+		a.s.m.overQuota.Add(1)
+		return amqp.AppendRejected(nil, &amqp.Error{Condition: amqp.CondResourceLimitExceeded, Description: r.Error})
+	case r.Status == 413:
+		a.s.m.refused.Add(1)
+		return amqp.AppendRejected(nil, &amqp.Error{Condition: amqp.CondMessageSizeExceeded, Description: r.Error})
+	case r.Status >= 500:
+		a.s.m.failed.Add(1)
+		return amqp.StateReleased
+	}
+	a.s.m.refused.Add(1)
+	return amqp.AppendRejected(nil, &amqp.Error{Condition: amqp.CondInvalidField, Description: r.Error})
+}
+
+// stateOf is the outcome of records of which it is not known whether they are stored: that
+// they may be sent again.
+func stateOf(err error) amqp.Raw {
+	if errors.Is(err, iot.ErrUnavailable) || errors.Is(err, iot.ErrTimeout) || errors.Is(err, context.Canceled) {
+		return amqp.StateReleased
+	}
+	return amqp.AppendRejected(nil, &amqp.Error{Condition: amqp.CondInternalError, Description: err.Error()})
+}
+
+// stored tells holders of what was stored: this process, from memory, and others.
+func (s *Server) stored(records []eventstore.Record, result *eventstore.AppendResult) {
+	var t *tenant
+	offered := map[*tenant]struct{}{}
+	for i := range records {
+		r, x := &records[i], &result.Results[i]
+		if x.Status != 200 || x.Position == 0 {
+			continue
+		}
+		if t == nil || t.name != r.Tenant {
+			t = s.existing(r.Tenant)
+		}
+		if t == nil {
+			continue
+		}
+		r.Position = x.Position
+		if t.appended(x.Partition, r, x.Live) {
+			offered[t] = struct{}{}
+		}
+	}
+	for t := range offered {
+		t.offer()
+	}
+	for _, h := range result.Holders {
+		s.tell(h)
+	}
+}
