@@ -20,17 +20,21 @@ type patterns []pattern
 
 var kinds = map[string]forward.Distribution{
 	config.Balanced: forward.Balanced, config.Closest: forward.Closest,
-	config.Multicast: forward.Multicast, config.Closed: forward.Closed,
+	config.Multicast: forward.Multicast, config.Closed: forward.Closed, config.Stored: forward.Stored,
 }
 
 // newPatterns puts what is configured before Hono's addresses. The
 // configuration was checked; a distribution that is not known is a mistake of the caller.
-func newPatterns(given []config.Address) patterns {
+// Without an event store what would be kept is closed.
+func newPatterns(given []config.Address, keeps bool) patterns {
 	var out patterns
 	for _, a := range append(given[:len(given):len(given)], config.HonoAddresses()...) {
 		kind, ok := kinds[a.Distribution]
 		if !ok {
 			panic(fmt.Sprintf("router: address %s: distribution %q", a.Pattern, a.Distribution))
+		}
+		if kind == forward.Stored && !keeps {
+			kind = forward.Closed
 		}
 		out = append(out, pattern{a.Pattern, strings.Split(a.Pattern, "/"), kind})
 	}

@@ -12,7 +12,7 @@ const MaxTenantSeries = maxTenantSeries
 
 // PatternOf returns the pattern that an address falls under, "" for none.
 func PatternOf(given []config.Address, address string) string {
-	if p := newPatterns(given).find(address); p != nil {
+	if p := newPatterns(given, false).find(address); p != nil {
 		return p.text
 	}
 	return ""

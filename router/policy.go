@@ -7,6 +7,7 @@ import (
 	"github.com/sluice-iot/sluice/internal/amqp"
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
 	"github.com/sluice-iot/sluice/internal/auth"
+	"github.com/sluice-iot/sluice/internal/eventstore"
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/router/cbs"
 	"github.com/sluice-iot/sluice/router/forward"
@@ -34,6 +35,12 @@ func (r *Router) Sender(c *peer.Conn, address string) (forward.Access, *amqp.Err
 		return forward.Access{}, err
 	}
 	a := forward.Access{Distribution: kind, MaxMessage: uint64(id.Limits.MessageSize)}
+	if kind == forward.Stored {
+		a.Shelf, a.Presettled = r.events, errEventPresettled
+		if a.MaxMessage == 0 || a.MaxMessage > eventstore.MaxMessageBytes {
+			a.MaxMessage = eventstore.MaxMessageBytes
+		}
+	}
 	if carriesAssertion[endpoint] && r.verifier != nil {
 		_, rest, _ := strings.Cut(address, "/")
 		tenant, _, _ := strings.Cut(rest, "/")
@@ -67,8 +74,15 @@ func (r *Router) Receiver(c *peer.Conn, address string) (forward.Access, *amqp.E
 		return r.replied(c, address)
 	}
 	_, kind, _, err := r.may(c, address, auth.Read)
-	return forward.Access{Distribution: kind}, err
+	a := forward.Access{Distribution: kind}
+	if kind == forward.Stored {
+		a.Shelf, a.Presettled = r.events, errEventPresettled
+	}
+	return a, err
 }
+
+// errEventPresettled refuses links on which events would be settled before they are sent (contract: messaging, Event API).
+var errEventPresettled = &amqp.Error{Condition: amqp.CondPreconditionFailed, Description: "events are sent unsettled: they are kept until they are settled"}
 
 // Anonymous implements [forward.Policy]: each message's address is decided on
 // its own.

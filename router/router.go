@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-iot/sluice/router/forward"
 	"github.com/sluice-iot/sluice/router/manage"
 	"github.com/sluice-iot/sluice/router/service"
+	"github.com/sluice-iot/sluice/router/stored"
 )
 
 // What the router announces to every peer (contract: messaging 1.1).
@@ -40,6 +41,7 @@ type Options struct {
 	Addresses []config.Address // what is there besides Hono's addresses, or instead
 	Invoker   events.Invoker   // answers tenant, registration/T and credentials/T; nil = they are not there
 	Tokens    cbs.Tokens       // given out at cbs; nil = it is not there
+	Events    *stored.Options  // keeps what is sent to event/T; nil = those addresses are closed to senders. Router and Logger are set here
 	Logger    *slog.Logger
 }
 
@@ -57,6 +59,7 @@ type Router struct {
 	standing  *standing
 	services  *service.Server // nil = no service addresses
 	tokens    *cbs.Node       // nil = no cbs
+	events    *stored.Server  // nil = no event store
 
 	strangers strangers
 
@@ -73,10 +76,15 @@ func New(o Options) *Router {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Router{name: o.Name, directory: o.Directory, verifier: o.Verifier, log: o.Logger,
-		wheel: peer.NewWheel(), patterns: newPatterns(o.Addresses), standing: newStanding(), perName: map[string]int{}, acceptedPast: map[string]int64{}}
+		wheel: peer.NewWheel(), patterns: newPatterns(o.Addresses, o.Events != nil), standing: newStanding(), perName: map[string]int{}, acceptedPast: map[string]int64{}}
 	r.forward = forward.New(r)
 	r.usage = newUsage(r.patterns)
 	r.forward.OnGone(r.usage.gone)
+	if o.Events != nil {
+		e := *o.Events
+		e.Router, e.Logger = r.forward, o.Logger
+		r.events = stored.New(e)
+	}
 	r.node = r.newNode()
 	if o.Invoker != nil {
 		r.services = service.New(service.Options{Invoker: o.Invoker, May: r.mayOperate, Asserts: r.wantsAssertion, Logger: o.Logger})
@@ -224,6 +232,9 @@ func (r *Router) Shutdown(ctx context.Context) {
 	r.answerLast(ctx)
 	if left := r.forward.Shutdown(ctx); left > 0 {
 		r.log.Warn("deliveries were left unsettled", "deliveries", left)
+	}
+	if r.events != nil {
+		r.events.Close(ctx)
 	}
 }
 

@@ -23,16 +23,17 @@ const (
 	Closest   = "closest"   // each message to one of the receivers, by turns
 	Multicast = "multicast" // a copy to every receiver
 	Closed    = "closed"    // receivers may attach, senders get no credit
+	Stored    = "stored"    // kept until a receiver takes it; closed where there is no event store
 )
 
 // Distributions lists them.
-var Distributions = []string{Balanced, Closest, Multicast, Closed}
+var Distributions = []string{Balanced, Closest, Multicast, Closed, Stored}
 
 // HonoAddresses are the addresses that are there without being configured.
 func HonoAddresses() []Address {
 	return []Address{
 		{"telemetry/*", Balanced},
-		{"event/*", Closed}, // there is no store to accept them
+		{"event/*", Stored},
 		{"command/*", Balanced},
 		{"command_response/*", Balanced},
 		{"command_internal/*", Balanced},
@@ -48,6 +49,9 @@ func (l *Loaded) checkAddresses() error {
 		path := fmt.Sprintf("addresses[%d]", i)
 		if err := checkAddressPattern(a.Pattern); err != nil {
 			return l.errorf(path, "pattern %q: %v", a.Pattern, err)
+		}
+		if first, _, _ := strings.Cut(a.Pattern, "/"); a.Distribution == Stored && first != "event" {
+			return l.errorf(path, "distribution stored of %s: what is kept are the events of a tenant, addresses event/TENANT", a.Pattern)
 		}
 		if !slices.Contains(Distributions, a.Distribution) {
 			return l.errorf(path, "distribution %q of %s: expected one of %s; nearest: %q", a.Distribution, a.Pattern,

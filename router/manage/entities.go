@@ -233,7 +233,7 @@ func (v *view) addressName(key string) (string, bool) {
 
 var distributions = map[forward.Distribution]string{
 	forward.Balanced: "balanced", forward.Closest: "closest", forward.Multicast: "multicast",
-	forward.Closed: "closed", forward.Local: "local",
+	forward.Closed: "closed", forward.Local: "local", forward.Stored: "stored",
 }
 
 func readAddress(v *view, key string) ([]any, bool) {
