@@ -201,6 +201,7 @@ func TestMistakes(t *testing.T) {
 		{"unknown setting", env, []string{"--set", "colour=red"}, 1, "colour"},
 		{"port", plus(env, "PORT=http"), []string{"--functions", "tenant"}, 1, "PORT"},
 		{"key", plus(env, "SLUICE_KEK=x"), []string{"--functions", "tenant"}, 1, "SLUICE_KEK"},
+		{"no data folder", []string{"HOME="}, []string{"--functions", "tenant"}, 1, "no data folder: neither --data"},
 		{"certificate twice", plus(env, "SLUICE_TLS_KEY=x", "SLUICE_TLS_KEY_PEM=y"), nil, 1, "SLUICE_TLS_KEY_PEM and SLUICE_TLS_KEY are both set"},
 		{"accept", plus(env, "AWS_LAMBDA_RUNTIME_API=127.0.0.1:1", "SLUICE_LAMBDA_ACCEPT=mail"), []string{"--functions", "tenant"}, 1, "SLUICE_LAMBDA_ACCEPT"},
 		{"direct", plus(env, "AWS_LAMBDA_RUNTIME_API=127.0.0.1:1", "SLUICE_LAMBDA_DIRECT=mail"), []string{"--functions", "tenant"}, 1, "SLUICE_LAMBDA_DIRECT"},

@@ -22,7 +22,7 @@ const kek = "SLUICE_KEK=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 func shared(t *testing.T, vars ...string) events.Invoker {
 	t.Helper()
 	identities, password := operator(t, t.TempDir())
-	env := environment(append(vars, kek, "SLUICE_IDENTITIES="+identities)...)
+	env := environment(append(vars, kek, "HOME=", "SLUICE_IDENTITIES="+identities)...) // Lambda names no home
 	writers, readers := hosttest.NewRuntime(t), hosttest.NewRuntime(t)
 	for _, r := range []*hosttest.Runtime{writers, readers} {
 		start(t, plus(env, "AWS_LAMBDA_RUNTIME_API="+r.Address()))

@@ -21,8 +21,10 @@ func defaultData(env map[string]string, search bool) (string, error) {
 	if home := env["HOME"]; home != "" {
 		return filepath.Join(home, ".local", "share", "sluice"), nil
 	}
-	return "", errors.New("no data folder: neither --data, SLUICE_DATA, XDG_DATA_HOME nor HOME is set")
+	return "", errNoData
 }
+
+var errNoData = errors.New("no data folder: neither --data, SLUICE_DATA, XDG_DATA_HOME nor HOME is set")
 
 // DataFolder is a data folder that this process holds the lock of.
 type DataFolder struct {
@@ -34,6 +36,9 @@ type DataFolder struct {
 // error is one line: not writable, or in use by another process. The lock ends
 // with Close, and with the process.
 func OpenData(path string) (*DataFolder, error) {
+	if path == "" {
+		return nil, errNoData
+	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder %s cannot be created: %w", path, cause(err))
 	}

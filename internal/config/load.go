@@ -25,6 +25,9 @@ type Options struct {
 	// Find makes ./data the data folder if it exists and nothing else was named:
 	// for commands that look for an installation instead of starting one.
 	Find bool
+	// NoData allows that there is no data folder, for programs that may keep
+	// nothing: Data is "" then, which [OpenData] refuses.
+	NoData bool
 }
 
 // Flag is a setting given on the command line.
@@ -79,7 +82,7 @@ func Load(o Options) (*Loaded, error) {
 	if err := l.readFlags(o.Flags); err != nil {
 		return nil, err
 	}
-	if err := l.resolvePaths(file, env, o.Find); err != nil {
+	if err := l.resolvePaths(file, env, o); err != nil {
 		return nil, err
 	}
 	if err := l.validate(); err != nil {
@@ -181,7 +184,7 @@ func find(fields []strictyaml.Field, path string) (strictyaml.Field, error) {
 // resolvePaths makes paths absolute. Those in the file are relative to the file's
 // folder, except identities, which is relative to the data folder; those of flags
 // and the environment are relative to the working folder.
-func (l *Loaded) resolvePaths(file string, env map[string]string, search bool) error {
+func (l *Loaded) resolvePaths(file string, env map[string]string, o Options) error {
 	base := ""
 	if file != "" {
 		base = filepath.Dir(file)
@@ -193,8 +196,8 @@ func (l *Loaded) resolvePaths(file string, env map[string]string, search bool) e
 		}
 	}
 	if l.Data == "" {
-		data, err := defaultData(env, search)
-		if err != nil {
+		data, err := defaultData(env, o.Find)
+		if err != nil && !o.NoData {
 			return err
 		}
 		l.Data = data
@@ -202,8 +205,10 @@ func (l *Loaded) resolvePaths(file string, env map[string]string, search bool) e
 		relativeTo(base, &l.Data)
 	}
 	var err error
-	if l.Data, err = filepath.Abs(l.Data); err != nil {
-		return fmt.Errorf("data: %w", err)
+	if l.Data != "" {
+		if l.Data, err = filepath.Abs(l.Data); err != nil {
+			return fmt.Errorf("data: %w", err)
+		}
 	}
 	switch {
 	case l.Identities == "":
