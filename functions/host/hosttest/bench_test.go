@@ -39,6 +39,6 @@ func BenchmarkHTTP(b *testing.B) {
 // BenchmarkLambda is the same through the Invoke API, the Runtime API and the
 // runtime client of a process.
 func BenchmarkLambda(b *testing.B) {
-	inv, _ := onLambda(b, 1)
+	inv, _ := onLambda(b, 1, nil)
 	roundTrips(b, inv)
 }

@@ -33,12 +33,12 @@ const retryAfter = time.Hour
 // expires is when the suite's assertions end.
 var expires = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// Functions are those that the suite calls.
+// Functions are those that the suites call.
 func Functions() []events.Function {
-	return []events.Function{
+	return append(storing(),
 		events.NewFunction(tenant), events.NewFunction(credentials), events.NewFunction(registration),
 		events.NewFunction(admit), events.NewFunction(keys),
-	}
+	)
 }
 
 func tenant(ctx context.Context, req events.TenantGet) (*events.TenantGot, error) {

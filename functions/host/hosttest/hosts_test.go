@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"github.com/sluice-iot/sluice/functions/host/hosttest"
 	"github.com/sluice-iot/sluice/functions/host/knative"
 	"github.com/sluice-iot/sluice/functions/host/lambda"
+	"github.com/sluice-iot/sluice/internal/eventstore"
 	"github.com/sluice-iot/sluice/internal/listen"
 )
 
@@ -41,7 +43,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	h, err := lambda.New(lambda.Config{Endpoint: endpoint, Log: log})
+	h, err := lambda.New(lambda.Config{Endpoint: endpoint, Log: log, Direct: host.Kinds})
 	if err != nil {
 		panic(err)
 	}
@@ -56,6 +58,88 @@ func TestInProcess(t *testing.T) {
 		}
 		return inv
 	})
+}
+
+// TestEventStore runs the suite of stored events over every host.
+func TestEventStore(t *testing.T) {
+	for name, start := range map[string]func(t *testing.T) events.Invoker{
+		"in process": func(t *testing.T) events.Invoker {
+			inv, err := inproc.New(log, hosttest.Functions()...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return inv
+		},
+		"in process, encoded": func(t *testing.T) events.Invoker {
+			inv, err := inproc.NewEncoded(log, hosttest.Functions()...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return inv
+		},
+		"HTTP, binary":     overHTTP,
+		"HTTP, structured": func(t *testing.T) events.Invoker { return posting(t, cehttp.Structured) },
+		"HTTP, batched":    func(t *testing.T) events.Invoker { return posting(t, cehttp.Batched) },
+		"Lambda": func(t *testing.T) events.Invoker {
+			inv, _ := onLambda(t, 1, nil)
+			return inv
+		},
+	} {
+		t.Run(name, func(t *testing.T) { hosttest.RunEventStore(t, start) })
+	}
+}
+
+// losing loses the answer to the first request, after it was done.
+type losing struct {
+	http.Handler
+	lost *atomic.Int32
+}
+
+func (l losing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if l.lost.Add(1) == 1 {
+		l.Handler.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	}
+	l.Handler.ServeHTTP(w, r)
+}
+
+// TestLostAnswer has an invoker ask again by itself.
+func TestLostAnswer(t *testing.T) {
+	record := eventstore.Record{ID: eventstore.RecordID{Writer: 1, Counter: 1}, Tenant: "T", Device: "D", Message: []byte("m")}
+	for name, start := range map[string]func(*testing.T, func(http.Handler) http.Handler) events.Invoker{
+		"HTTP": func(t *testing.T, wrap func(http.Handler) http.Handler) events.Invoker {
+			router := func(*http.Request) (host.Caller, error) { return host.Caller{Kind: host.Router, Instance: "r"}, nil }
+			endpoint, err := host.New(host.Config{Name: "sluice.test", Functions: hosttest.Functions(), Caller: router, Log: log})
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv := httptest.NewServer(wrap(endpoint))
+			t.Cleanup(srv.Close)
+			inv, err := invokehttp.New(invokehttp.Config{URL: srv.URL, Source: "//sluice.test/router/0", Log: log})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(inv.Close)
+			return inv
+		},
+		"Lambda": func(t *testing.T, wrap func(http.Handler) http.Handler) events.Invoker {
+			inv, _ := onLambda(t, 1, wrap)
+			return inv
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var requests atomic.Int32
+			inv := start(t, func(h http.Handler) http.Handler { return losing{h, &requests} })
+			got, err := events.Call(t.Context(), inv, events.EventAppend{AppendRequest: eventstore.AppendRequest{Records: []eventstore.Record{record}}})
+			if err != nil || got.Results[0].Status != 200 || got.Results[0].Position != 1 {
+				t.Fatalf("%+v, %v", got, err)
+			}
+			stats, err := events.Call(t.Context(), inv, events.EventStats{TenantID: "T"})
+			if err != nil || stats.Waiting != 1 || requests.Load() != 3 {
+				t.Errorf("%+v, %v after %d requests, want 1 event after 3", stats, err, requests.Load())
+			}
+		})
+	}
 }
 
 func TestHTTPBinary(t *testing.T) {
@@ -74,7 +158,7 @@ func overHTTP(t *testing.T) events.Invoker {
 		t.Cleanup(inv.Close)
 		return inv
 	}
-	return hosttest.Routed{Adapter: connect("adapter"), Router: connect("router")}
+	return hosttest.Routed{Adapter: connect("adapter"), Router: connect("router"), Function: connect("function")}
 }
 
 func serve(t testing.TB) (url string, clients map[string]*tls.Config) {
@@ -115,7 +199,7 @@ func serve(t testing.TB) (url string, clients map[string]*tls.Config) {
 		}
 	})
 	clients = map[string]*tls.Config{}
-	for _, kind := range []string{"adapter", "router"} {
+	for _, kind := range []string{"adapter", "router", "function"} {
 		client, err := listen.ClientTLS(files[kind], nil)
 		if err != nil {
 			t.Fatal(err)
@@ -180,28 +264,32 @@ func (p *poster) Invoke(ctx context.Context, req events.Request) (events.Reply, 
 func TestHTTPOtherModes(t *testing.T) {
 	for name, mode := range map[string]cehttp.Mode{"structured": cehttp.Structured, "batched": cehttp.Batched} {
 		t.Run(name, func(t *testing.T) {
-			hosttest.Run(t, hosttest.Limits{Request: host.DefaultMaxBody}, func(t *testing.T) events.Invoker {
-				url, clients := serve(t)
-				connect := func(kind string) events.Invoker {
-					transport := &http.Transport{TLSClientConfig: clients[kind], ForceAttemptHTTP2: true}
-					t.Cleanup(transport.CloseIdleConnections)
-					return &poster{url, &http.Client{Transport: transport}, mode}
-				}
-				return hosttest.Routed{Adapter: connect("adapter"), Router: connect("router")}
-			})
+			hosttest.Run(t, hosttest.Limits{Request: host.DefaultMaxBody}, func(t *testing.T) events.Invoker { return posting(t, mode) })
 		})
 	}
 }
 
+// posting starts a Knative host that is asked in one of the other modes.
+func posting(t *testing.T, mode cehttp.Mode) events.Invoker {
+	url, clients := serve(t)
+	connect := func(kind string) events.Invoker {
+		transport := &http.Transport{TLSClientConfig: clients[kind], ForceAttemptHTTP2: true}
+		t.Cleanup(transport.CloseIdleConnections)
+		return &poster{url, &http.Client{Transport: transport}, mode}
+	}
+	return hosttest.Routed{Adapter: connect("adapter"), Router: connect("router"), Function: connect("function")}
+}
+
 func TestLambda(t *testing.T) {
 	hosttest.Run(t, hosttest.Limits{Request: invokelambda.MaxPayloadBytes}, func(t *testing.T) events.Invoker {
-		inv, _ := onLambda(t, 3)
+		inv, _ := onLambda(t, 3, nil)
 		return inv
 	})
 }
 
-// onLambda runs the suite's functions in n processes.
-func onLambda(t testing.TB, n int) (*invokelambda.Invoker, *hosttest.Runtime) {
+// onLambda runs the suite's functions in n processes. wrap, if not nil, comes before the
+// Invoke API.
+func onLambda(t testing.TB, n int, wrap func(http.Handler) http.Handler) (*invokelambda.Invoker, *hosttest.Runtime) {
 	t.Helper()
 	r := hosttest.NewRuntime(t)
 	exe, err := os.Executable()
@@ -211,7 +299,10 @@ func onLambda(t testing.TB, n int) (*invokelambda.Invoker, *hosttest.Runtime) {
 	for range n {
 		hosttest.Start(t, []string{asFunction + "=1", "AWS_LAMBDA_RUNTIME_API=" + r.Address()}, exe)
 	}
-	api := httptest.NewServer(r)
+	if wrap == nil {
+		wrap = func(h http.Handler) http.Handler { return h }
+	}
+	api := httptest.NewServer(wrap(r))
 	t.Cleanup(api.Close)
 	inv, err := invokelambda.New(invokelambda.Config{
 		Function: "sluice", Source: "//sluice.test/x/0", Region: "eu-north-1", Endpoint: api.URL, Log: log,

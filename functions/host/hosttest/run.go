@@ -187,14 +187,17 @@ func atOnce(t *testing.T, inv events.Invoker) {
 	wg.Wait()
 }
 
-// Routed calls as the component that may: admissions as an adapter, the rest as a
-// router.
-type Routed struct{ Adapter, Router events.Invoker }
+// Routed calls as the component that may: admissions as an adapter, what operators ask as
+// a function, the rest as a router.
+type Routed struct{ Adapter, Router, Function events.Invoker }
 
 // Invoke implements [events.Invoker].
 func (r Routed) Invoke(ctx context.Context, req events.Request) (events.Reply, error) {
-	if req.EventType() == events.TypeAdmit {
+	switch req.EventType() {
+	case events.TypeAdmit:
 		return r.Adapter.Invoke(ctx, req)
+	case events.TypeEventExpire, events.TypeEventBrowse, events.TypeEventRequeue, events.TypeEventPurge:
+		return r.Function.Invoke(ctx, req)
 	}
 	return r.Router.Invoke(ctx, req)
 }
