@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -21,6 +22,7 @@ type Config struct {
 	Routers    []string   `yaml:"routers"` // amqp:// or amqps:// URLs; empty = the router of this process
 	Functions  Functions  `yaml:"functions"`
 	Registry   Registry   `yaml:"registry"`
+	Events     Events     `yaml:"events"`
 	Notices    Notices    `yaml:"notices"`
 	Assertions Assertions `yaml:"assertions"`
 	Admission  Admission  `yaml:"admission"`
@@ -60,6 +62,8 @@ type Functions struct {
 	// Identity is tenant, credentials, registration, assertion and admission: a URL,
 	// or lambda: and the name or ARN of a Lambda function.
 	Identity string `yaml:"identity"`
+	// Events is the event store, likewise; a router without one keeps no events.
+	Events string `yaml:"events"`
 	// TokenFile holds the bearer token that proves this process to functions behind
 	// a URL; it is read again when it changes.
 	TokenFile string `yaml:"token-file"`
@@ -79,6 +83,46 @@ type Registry struct {
 	// Indexes are the members that devices and tenants are found by quickly, as
 	// JSON pointers such as /ext/serial. Filters on others read documents.
 	Indexes []string `yaml:"indexes"`
+}
+
+// Events chooses where events wait for applications, and what is kept of them. In the file
+// "events: sqlite" is short for its first key. What is empty is as it is for the registry.
+type Events struct {
+	Store    string `yaml:"store"`    // sqlite, postgres, dynamodb; "" = registry.store
+	URL      string `yaml:"url"`      // postgres; "" = registry.url
+	Table    string `yaml:"table"`    // dynamodb; "" = registry.table with -events behind it
+	Region   string `yaml:"region"`   // dynamodb; "" = registry.region
+	Endpoint string `yaml:"endpoint"` // dynamodb; "" = registry.endpoint
+	// MaxTTL bounds how long any event is kept; 0 = as long as it says itself.
+	MaxTTL time.Duration `yaml:"max-ttl"`
+	// MaxMessages and MaxBytes bound what waits of each tenant; 0 = unlimited.
+	MaxMessages int64 `yaml:"max-messages"`
+	MaxBytes    Size  `yaml:"max-bytes"`
+	// MaxAttempts is how often a delivery may fail before the event becomes a dead letter.
+	MaxAttempts int `yaml:"max-attempts"`
+}
+
+// FromScalar reads the short form.
+func (e *Events) FromScalar(isScalar bool, text string) (bool, error) {
+	if isScalar && text != "" {
+		e.Store = text
+		return true, nil
+	}
+	return false, nil
+}
+
+// EventStore is Events with what it leaves to the registry.
+func (c *Config) EventStore() Events {
+	e, r := c.Events, &c.Registry
+	if e.Store == "" {
+		e.Store = r.Store
+	}
+	e.URL = cmp.Or(e.URL, r.URL)
+	e.Region, e.Endpoint = cmp.Or(e.Region, r.Region), cmp.Or(e.Endpoint, r.Endpoint)
+	if e.Table == "" && r.Table != "" {
+		e.Table = r.Table + "-events"
+	}
+	return e
 }
 
 // QueueScheme is before the URL of a queue in Notices.Broker.

@@ -11,6 +11,7 @@ func Defaults() Config {
 		Log:         Log{Level: "info", Format: "auto"},
 		Listeners:   DefaultListeners(),
 		Registry:    Registry{Store: "sqlite"},
+		Events:      Events{MaxBytes: 1 << 30, MaxAttempts: 10},
 		Assertions:  Assertions{Algorithm: "EdDSA", RotateAfter: 30 * 24 * time.Hour, Overlap: 25 * time.Hour},
 		Admission:   Admission{KeepVerified: true},
 		Auth:        Auth{Issuer: "https://hono.eclipse.org/auth-server", TokenLifetime: 10 * time.Minute},

@@ -20,7 +20,7 @@ var Mechanisms = []string{"PLAIN", "EXTERNAL", "SCRAM-SHA-256", "OAUTHBEARER", "
 const maxBcryptCost = 20
 
 func (l *Loaded) validate() error {
-	checks := []func() error{l.checkListeners, l.checkOwnTLS, l.checkWhole, l.checkURLs, l.checkAddresses, l.checkRegistry, l.checkProviders, l.checkLimits, l.checkManagement, l.checkAnonymous}
+	checks := []func() error{l.checkListeners, l.checkOwnTLS, l.checkWhole, l.checkURLs, l.checkAddresses, l.checkRegistry, l.checkEvents, l.checkProviders, l.checkLimits, l.checkManagement, l.checkAnonymous}
 	for _, check := range checks {
 		if err := check(); err != nil {
 			return err
@@ -173,19 +173,26 @@ func (l *Loaded) checkURLs() error {
 			return err
 		}
 	}
-	name, ok := strings.CutPrefix(l.Functions.Identity, "lambda:")
-	if l.Functions.TokenFile != "" && (ok || l.Functions.Identity == "") {
-		return l.errorf("functions.token-file", "a token goes with a URL in functions.identity")
+	urls := 0
+	for path, where := range map[string]string{"functions.identity": l.Functions.Identity, "functions.events": l.Functions.Events} {
+		switch name, ok := strings.CutPrefix(where, "lambda:"); {
+		case where == "":
+		case ok && name == "":
+			return l.errorf(path, "lambda: without the name or ARN of a function")
+		case !ok:
+			if err := l.checkURL(path, where, "https", "http"); err != nil {
+				return err
+			}
+			urls++
+		}
 	}
-	if l.Functions.CA != "" && (ok || l.Functions.Identity == "") {
-		return l.errorf("functions.ca", "a CA goes with a URL in functions.identity")
+	switch {
+	case urls == 0 && l.Functions.TokenFile != "":
+		return l.errorf("functions.token-file", "a token goes with a URL in functions.identity or functions.events")
+	case urls == 0 && l.Functions.CA != "":
+		return l.errorf("functions.ca", "a CA goes with a URL in functions.identity or functions.events")
 	}
-	if ok && name == "" {
-		return l.errorf("functions.identity", "lambda: without the name or ARN of a function")
-	} else if ok || l.Functions.Identity == "" {
-		return nil
-	}
-	return l.checkURL("functions.identity", l.Functions.Identity, "https", "http")
+	return nil
 }
 
 // checkURL expects the first scheme; the second, plain one only to loopback or
@@ -220,6 +227,19 @@ func (l *Loaded) checkRegistry() error {
 	return nil
 }
 
+func (l *Loaded) checkEvents() error {
+	e := l.EventStore()
+	switch {
+	case !slices.Contains([]string{"sqlite", "postgres", "dynamodb"}, e.Store):
+		return l.errorf("events.store", "%q: expected one of sqlite, postgres, dynamodb", e.Store)
+	case e.Store == "postgres" && e.URL == "":
+		return l.errorf("events.store", "postgres needs events.url, or registry.url")
+	case e.Store == "dynamodb" && e.Table == "":
+		return l.errorf("events.store", "dynamodb needs events.table, or registry.table")
+	}
+	return nil
+}
+
 func (l *Loaded) checkLimits() error {
 	http, m := &l.Adapters.HTTP, &l.Management
 	for _, c := range []struct {
@@ -228,6 +248,10 @@ func (l *Loaded) checkLimits() error {
 	}{
 		{"credit-wait", int64(l.CreditWait), 0},
 		{"send-timeout", int64(l.SendTimeout), 1},
+		{"events.max-ttl", int64(l.Events.MaxTTL), 0},
+		{"events.max-messages", l.Events.MaxMessages, 0},
+		{"events.max-bytes", int64(l.Events.MaxBytes), 0},
+		{"events.max-attempts", int64(l.Events.MaxAttempts), 1},
 		{"adapters.http.max-payload-size", int64(http.MaxPayloadSize), 1},
 		{"adapters.http.idle-timeout", int64(http.IdleTimeout), 1},
 		{"adapters.http.connections-per-address", int64(http.ConnectionsPerAddress), 1},
