@@ -70,6 +70,7 @@ func serve(args []string, stdout, stderr io.Writer) error {
 
 // load reads the configuration.
 func load(o *options, stderr io.Writer) (*program, error) {
+	o.settings.NoData = true
 	cfg, err := o.settings.Load(config.IdentityFunctionListeners(), false)
 	if err != nil {
 		return nil, err

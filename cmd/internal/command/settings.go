@@ -15,6 +15,9 @@ import (
 
 // Settings are the flags that every command with a configuration has.
 type Settings struct {
+	// NoData allows that there is no data folder; see [config.Options].
+	NoData bool
+
 	file      string
 	set       []config.Flag
 	listeners []string
@@ -67,7 +70,7 @@ func (s *Settings) addSet(text string) error {
 // Load puts the configuration together. defaults is the list of listeners of this
 // command, nil for that of `sluice up`; find looks for an installation that exists.
 func (s *Settings) Load(defaults []config.Listener, find bool) (*config.Loaded, error) {
-	return config.Load(config.Options{File: s.file, Flags: s.given(), Env: os.Environ(), Listeners: defaults, Find: find})
+	return config.Load(config.Options{File: s.file, Flags: s.given(), Env: os.Environ(), Listeners: defaults, Find: find, NoData: s.NoData})
 }
 
 // given are the settings of the command line: a short flag wins over --set.
