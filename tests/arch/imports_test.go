@@ -31,6 +31,7 @@ var mayImport = []importRow{
 	{"internal/status", []string{"internal/iot"}, "one table from sentinel errors to protocols"},
 	{"internal/registry", []string{"internal/iot"}, "rules and the port, no backend"},
 	{"internal/eventstore", []string{"internal/iot", "internal/status"}, "rules and the port, no backend"},
+	{"internal/eventstore/dynamostore", []string{"internal/awsenv", "internal/iot", "internal/eventstore"}, "a backend knows its port and its driver, and who it is on AWS"},
 	{"internal/*/*store", []string{"internal/iot", "internal/registry", "internal/eventstore", "internal/assertion"}, "a backend knows its ports and its driver"},
 	{"internal/*/*test", []string{"internal/iot", "internal/registry", "internal/eventstore", "internal/listen/listentest"}, "a conformance suite knows its port, a foreign server needs a free one"},
 	{"internal/assertion", []string{"internal/iot"}, "tokens carry domain words only"},
@@ -76,7 +77,7 @@ var never = []struct {
 	{"functions/*", []string{"knative.dev/...", "github.com/aws/..."}, "a function runs anywhere; only its host knows the platform"},
 	{"internal/...", []string{"adapters/...", "router/...", "functions/...", "events/..."}, "shared packages sit below the product"},
 	{"events", []string{"github.com/Azure/...", "knative.dev/...", "github.com/aws/..."}, "the port brings no transport"},
-	{"cmd/sluice-edge", []string{"functions/...", "internal/registry/...", "cmd/internal/identity", "events/post/...", "events/invoke/inproc", "modernc.org/...",
+	{"cmd/sluice-edge", []string{"functions/...", "internal/registry/...", "internal/eventstore/*store", "cmd/internal/identity", "cmd/internal/eventlog", "events/post/inproc", "events/post/sqs", "events/invoke/inproc", "modernc.org/...",
 		"github.com/jackc/...", "github.com/aws/aws-sdk-go-v2/service/dynamodb/...", "github.com/aws/aws-lambda-go/...", "github.com/Azure/...", "github.com/spf13/..."},
 		"it faces devices: no store and no driver of one, no functions, no management, no commands of the operator"},
 	{"cmd/sluice-function", []string{"adapters/...", "router/...", "internal/amqp/...", "events/invoke/*", "github.com/spf13/...", "github.com/prometheus/...", "google.golang.org/protobuf/..."}, "it starts in milliseconds wherever nobody waits for it: no edge, no commands, no metrics"},
@@ -160,7 +161,7 @@ func TestForbiddenDirectImports(t *testing.T) {
 // TestOnlyHostsKnowThePlatform finds who imports a platform's packages at all.
 func TestOnlyHostsKnowThePlatform(t *testing.T) {
 	platforms := []string{"knative.dev/...", "github.com/aws/..."}
-	hosts := []string{"functions/host/*", "events/invoke/lambda", "events/post/sqs", "cmd/...", "localstack/...", "internal/awsenv", "internal/registry/dynamostore"}
+	hosts := []string{"functions/host/*", "events/invoke/lambda", "events/post/sqs", "cmd/...", "localstack/...", "internal/awsenv", "internal/registry/dynamostore", "internal/eventstore/dynamostore"}
 	for _, p := range ourPackages(t) {
 		for _, imp := range p.Imports {
 			if matchAny(platforms, imp) && !matchAny(hosts, p.rel()) {

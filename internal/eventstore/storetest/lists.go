@@ -107,7 +107,9 @@ func listExpired(t *testing.T, s eventstore.Store) {
 	same(t, "an hour and a half later", list(now+3*hour/2, 10), "[T1/0-1:3-5 T0/0-2:3-5 T1/0-3:3-5 T0/0-4:3-5 T1/0-5:3-5]")
 	same(t, "no more than two", strings.Count(list(now+2*hour, 2), ":"), 2)
 	for n := range uint16(3) {
-		update(t, s, key(iot.TenantID(fmt.Sprint("T", n%2)), n), func(p *eventstore.Partition, w *eventstore.Writes) { w.Drop = []uint64{3} })
+		update(t, s, key(iot.TenantID(fmt.Sprint("T", n%2)), n), func(p *eventstore.Partition, w *eventstore.Writes) {
+			w.Drop, p.Done = []uint64{3}, []eventstore.Span{{From: 3, To: 5}}
+		})
 	}
 	same(t, "after some were removed", list(now+2*hour, 10), "[T1/0-3:3-5 T0/0-4:3-5 T1/0-5:3-5]")
 }
