@@ -2,6 +2,7 @@ package pgstore_test
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/sluice-iot/sluice/internal/eventstore"
@@ -70,6 +71,30 @@ func BenchmarkAppendOne(b *testing.B) {
 	e := &events{writer: 1}
 	for b.Loop() {
 		appendAll(b, log, e.next(1, 1, 1), "")
+	}
+}
+
+// BenchmarkAppendAtOnce measures appends of 10 records of a tenant each, 10 at a
+// time: what commits at the same time shares its flush.
+func BenchmarkAppendAtOnce(b *testing.B) {
+	db := pgtest.Start(b)
+	for _, tenants := range []int{1, 1000} {
+		b.Run(fmt.Sprint(tenants, " tenants"), func(b *testing.B) {
+			log := eventstore.New(open(b, db.URL, pgstore.Options{Schema: pgtest.Schema()}), eventstore.Options{})
+			var writers atomic.Uint64
+			b.SetParallelism(5)
+			b.RunParallel(func(pb *testing.PB) {
+				e := &events{writer: writers.Add(1)}
+				for n := int(e.writer); pb.Next(); n += 7 {
+					records := e.next(10, 1, 10)
+					for i := range records {
+						records[i].Tenant = iot.TenantID(fmt.Sprint("tenant-", n%tenants))
+					}
+					appendAll(b, log, records, "")
+				}
+			})
+			rate(b, 10)
+		})
 	}
 }
 

@@ -10,7 +10,9 @@ import (
 
 	"github.com/sluice-iot/sluice/internal/eventstore"
 	"github.com/sluice-iot/sluice/internal/eventstore/pgstore"
+	"github.com/sluice-iot/sluice/internal/eventstore/storetest"
 	"github.com/sluice-iot/sluice/internal/iot"
+	registrystore "github.com/sluice-iot/sluice/internal/registry/pgstore"
 	"github.com/sluice-iot/sluice/internal/registry/pgtest"
 )
 
@@ -56,6 +58,13 @@ func state(t testing.TB, s *pgstore.Store, k eventstore.Key) eventstore.Partitio
 		t.Fatal(err)
 	}
 	return p
+}
+
+func TestStore(t *testing.T) {
+	db := pgtest.Start(t)
+	storetest.Run(t, func(t *testing.T) eventstore.Store {
+		return open(t, db.URL, pgstore.Options{Schema: pgtest.Schema()})
+	})
 }
 
 func TestUpdateOfMany(t *testing.T) {
@@ -198,6 +207,29 @@ func TestMigrations(t *testing.T) {
 		if p := state(t, b, key("T", 0)); p.End != 1 {
 			t.Errorf("got %+v of the other", p)
 		}
+	})
+	t.Run("the registry's schema", func(t *testing.T) {
+		schema := pgtest.Schema()
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				s, err := pgstore.Open(t.Context(), db.URL, pgstore.Options{Schema: schema})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				s.Close()
+			})
+			all.Go(func() {
+				s, err := registrystore.Open(t.Context(), db.URL, registrystore.Options{Schema: schema})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				s.Close()
+			})
+		}
+		all.Wait()
 	})
 	t.Run("newer", func(t *testing.T) {
 		schema := pgtest.Schema()
