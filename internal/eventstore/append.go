@@ -8,38 +8,38 @@ import (
 // appender puts the records of one append into one partition. It is used again
 // when the change is applied again.
 type appender struct {
+	key     Key
 	records []*Record // in order
 	results []*Appended
 	holder  string
 	now     int64 // Unix ms
 
 	// What the last apply found.
-	repeated []*Record // stored before, by an append whose answer was lost
-	held     Holding   // by another
+	fresh    []*Record
+	repeated []int   // of records: stored before, by an append whose answer was lost
+	held     Holding // by another
 }
 
 func (a *appender) apply(p *Partition, w *Writes) error {
-	a.repeated, a.held = a.repeated[:0], Holding{}
-	live := p.Holder == a.holder && a.holder != "" && p.Mark == p.End
+	a.fresh, a.repeated, a.held = a.fresh[:0], a.repeated[:0], Holding{}
 	if p.Holder != "" && p.Holder != a.holder {
 		a.held.Ingress = p.Ingress
 	}
-	fresh := make([]*Record, 0, len(a.records))
 	for i, r := range a.records {
-		result := a.results[i]
-		result.Live, result.Position = false, 0
-		if !p.admit(r.ID, p.End+uint64(len(fresh))) {
-			a.repeated = append(a.repeated, r)
-			continue
+		if p.admit(r.ID, p.End+uint64(len(a.fresh))) {
+			a.fresh = append(a.fresh, r)
+		} else {
+			a.repeated = append(a.repeated, i)
 		}
-		fresh = append(fresh, r)
-		result.Live = live
 	}
-	p.store(fresh, a.now, w)
+	// Whoever lost an answer has not delivered what it brought.
+	live := a.holder != "" && p.Holder == a.holder && p.Mark == p.End && len(a.repeated) == 0 && !p.full()
+	p.store(a.fresh, a.now, w)
 	for i, r := range a.records {
-		if !slices.Contains(a.repeated, r) {
-			a.results[i].Position = r.Position
-		}
+		a.results[i].Live, a.results[i].Position = live, r.Position
+	}
+	for _, i := range a.repeated {
+		a.results[i].Position = 0
 	}
 	if w.Unchanged = len(w.Batches) == 0; !w.Unchanged && live {
 		p.Mark, p.Seen = p.End, a.now

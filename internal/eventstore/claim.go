@@ -14,6 +14,9 @@ const (
 	// present is how long, in ms, a holder that needs nothing counts as one that waits:
 	// it asks every 5 minutes.
 	present = 330_000
+	// reserve is how long, in ms, what was released for a holder that waits is kept for it: it
+	// asks every claim-ms.
+	reserve = 20_000
 )
 
 var errFence = iot.Errorf(iot.ErrExists, "the partition is held under a later fence")
@@ -26,11 +29,24 @@ func (p *Partition) fenced(fence uint64) error {
 	return nil
 }
 
-// free reports whether the partition may be claimed by another: nobody has it, or its
-// holder was not heard of in time and left something undone. A holder
-// that has nothing to do need not renew, and keeps it.
-func (p *Partition) free(now int64) bool {
-	return p.Holder == "" || p.Until < now && (p.Cursor < p.End || p.Seen+present < now)
+// free reports whether a holder may claim the partition of another: nobody has it and it is
+// not kept for somebody else, or its holder was not heard of in time and left something undone. A
+// holder that has nothing to do need not renew, and keeps it.
+func (p *Partition) free(holder string, now int64) bool {
+	if p.Holder == "" {
+		return p.Wanted == "" || p.Wanted == holder || p.Until < now
+	}
+	return p.Until < now && (p.Cursor < p.End || p.Seen+present < now)
+}
+
+// release gives a claim back, to whoever waits for it.
+func (p *Partition) release(now int64) {
+	if p.Wanted == p.Holder {
+		p.Wanted = ""
+	}
+	if p.Holder, p.Ingress, p.Until = "", "", 0; p.Wanted != "" {
+		p.Until = now + reserve
+	}
 }
 
 // take makes the partition the holder's. What the one before left unsettled comes
@@ -44,27 +60,26 @@ func (p *Partition) take(holder, ingress string, until, now int64) {
 }
 
 // giveBack makes what is not settled due: what was read below undelivered counts
-// as delivered, the rest comes as if for the first time.
+// as delivered, the rest is read as if for the first time.
 func (p *Partition) giveBack(undelivered uint64, failed bool, now int64) {
-	var out []Run
-	p.plain(Span{p.Cursor, p.Mark - 1}, func(s Span) {
-		if s.From < undelivered {
-			r := Run{From: s.From, To: min(s.To, undelivered-1), Attempt: 1, Next: now}
+	p.Mark = max(p.Cursor, min(p.Mark, undelivered))
+	again := func(r Run) Run {
+		if r.Next = now; r.Out {
+			r.Out, r.Attempt = false, min(r.Attempt, 1<<16-2)+1
 			if failed {
-				r.Failed = 1
+				r.Failed = min(r.Failed, 1<<16-2) + 1
 			}
-			out = append(out, r)
 		}
-		if s.To >= undelivered {
-			out = append(out, Run{From: max(s.From, undelivered), To: s.To, Next: now})
-		}
+		return r
+	}
+	var out []Run
+	for _, r := range p.Runs {
+		out = addRun(out, again(r))
+	}
+	p.plain(Span{p.Cursor, p.Mark - 1}, func(s Span) {
+		out = addRun(out, again(Run{From: s.From, To: s.To, Out: true}))
 	})
-	for i := range p.Runs {
-		p.Runs[i].Next = now
-	}
-	for _, r := range out {
-		p.Runs = addRun(p.Runs, r)
-	}
+	p.Runs = out
 }
 
 // shares decides what a holder of a tenant gets.
@@ -81,7 +96,13 @@ func (s *shares) decide() (take, want []PartitionID) {
 	counts := map[string]int{s.holder: 0}
 	for i := range s.states {
 		p := &s.states[i].State
-		if p.Holder == s.holder || p.Holder != "" && !p.free(s.now) {
+		switch {
+		case p.Holder == s.holder:
+			counts[p.Holder]++
+		case p.free(s.holder, s.now):
+		case p.Holder == "":
+			counts[p.Wanted]++
+		default:
 			counts[p.Holder]++
 		}
 	}
@@ -90,7 +111,7 @@ func (s *shares) decide() (take, want []PartitionID) {
 	mine := counts[s.holder]
 	for i := range s.states {
 		p := &s.states[i].State
-		if mine < most && p.Holder != s.holder && p.free(s.now) && s.wants(s.states[i].ID) {
+		if mine < most && p.Holder != s.holder && p.free(s.holder, s.now) && s.wants(s.states[i].ID) {
 			take, mine = append(take, s.states[i].ID), mine+1
 		}
 	}

@@ -107,7 +107,7 @@ func (l *Log) Claim(ctx context.Context, r ClaimRequest) (*ClaimResult, error) {
 			}})
 		case slices.Contains(take, id):
 			changes = append(changes, Change{Key{r.Tenant, id}, func(p *Partition, w *Writes) error {
-				if *c = (Claim{}); p.free(now) {
+				if *c = (Claim{}); p.Holder != r.Holder && p.free(r.Holder, now) {
 					p.take(r.Holder, r.Ingress, until, now)
 					*c = p.claim(id, true)
 				}
@@ -171,7 +171,7 @@ func (l *Log) Release(ctx context.Context, r ReleaseRequest) error {
 			undelivered = p.Mark
 		}
 		p.giveBack(undelivered, false, now)
-		p.Holder, p.Ingress, p.Until, p.Wanted = "", "", 0, ""
+		p.release(now)
 		return nil
 	})
 	if errors.Is(err, iot.ErrExists) {

@@ -1,7 +1,6 @@
 package eventstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -17,60 +16,102 @@ func (l *Log) Append(ctx context.Context, r AppendRequest) (*AppendResult, error
 	if err := checkAppend(r.Records); err != nil {
 		return nil, err
 	}
-	now := l.now()
 	out := &AppendResult{Results: make([]Appended, len(r.Records))}
-	byKey := map[Key]*appender{}
-	var keys []Key
+	x := sorting{log: l, now: l.now(), holder: r.Holder, byKey: map[Key]*appender{}}
 	for i := range r.Records {
-		rec, result := &r.Records[i], &out.Results[i]
-		key := Key{rec.Tenant, PartitionOf(rec.Device)}
-		result.Partition = key.Partition
-		err := rec.Check()
-		if err == nil {
-			err = l.allowed(ctx, rec, now)
-		}
-		if err != nil {
-			refuse(result, err)
-			continue
-		}
-		rec.Expires = expiry(rec.Expires, l.o.MaxTTL, now)
-		if rec.Expires != 0 && rec.Expires <= now {
-			result.Status = 200 // it has expired: to be stored would make no difference
-			continue
-		}
-		a := byKey[key]
-		if a == nil {
-			a = &appender{holder: r.Holder, now: now}
-			byKey[key] = a
-			keys = append(keys, key)
-		}
-		a.records, a.results = append(a.records, rec), append(a.results, result)
+		x.add(ctx, &r.Records[i], &out.Results[i])
 	}
-	slices.SortFunc(keys, Key.Compare)
-	changes := make([]Change, len(keys))
-	for i, key := range keys {
-		changes[i] = Change{key, byKey[key].apply}
-	}
-	if len(changes) == 0 {
+	if len(x.list) == 0 {
 		return out, nil
 	}
+	slices.SortFunc(x.list, func(a, b *appender) int { return a.key.Compare(b.key) })
+	changes := make([]Change, len(x.list))
+	for i, a := range x.list {
+		changes[i] = Change{a.key, a.apply}
+	}
 	errs := l.store.Update(ctx, changes)
-	for i, key := range keys {
-		a := byKey[key]
+	for i, a := range x.list {
 		var err error
 		if errs != nil {
 			err = errs[i]
 		}
 		if err == nil && len(a.repeated) > 0 {
-			err = l.recall(ctx, key, a)
+			err = l.recall(ctx, a)
 		}
-		l.appended(key, a, err)
+		l.appended(a, err)
 		if err == nil && a.held.Ingress != "" {
-			a.held.Tenant, a.held.Partition = key.Tenant, key.Partition
+			a.held.Tenant, a.held.Partition = a.key.Tenant, a.key.Partition
 			out.Holders = append(out.Holders, a.held)
 		}
 	}
 	return out, nil
+}
+
+// sorting finds the partitions of an append's records, and refuses those that
+// are not taken.
+type sorting struct {
+	log    *Log
+	now    int64
+	holder string
+	byKey  map[Key]*appender
+	list   []*appender
+	usage  map[iot.TenantID]*usage // with what this append adds
+}
+
+type usage struct {
+	used
+	err error
+}
+
+func (x *sorting) add(ctx context.Context, rec *Record, result *Appended) {
+	key := Key{rec.Tenant, PartitionOf(rec.Device)}
+	result.Partition = key.Partition
+	rec.Expires = expiry(rec.Expires, x.log.o.MaxTTL, x.now)
+	err := rec.Check()
+	if err == nil && rec.Expires != 0 && rec.Expires <= x.now {
+		result.Status = 200 // it has expired: to be stored would make no difference
+		return
+	}
+	if err == nil {
+		err = x.allowed(ctx, rec)
+	}
+	if err != nil {
+		refuse(result, err)
+		return
+	}
+	a := x.byKey[key]
+	if a == nil {
+		a = &appender{key: key, holder: x.holder, now: x.now}
+		x.byKey[key] = a
+		x.list = append(x.list, a)
+	}
+	a.records, a.results = append(a.records, rec), append(a.results, result)
+}
+
+// allowed refuses a record of a tenant that has used up its quota.
+func (x *sorting) allowed(ctx context.Context, r *Record) error {
+	if x.log.o.Quota == nil {
+		return nil
+	}
+	u := x.usage[r.Tenant]
+	if u == nil {
+		if u = new(usage); x.usage == nil {
+			x.usage = map[iot.TenantID]*usage{}
+		}
+		u.used, u.err = x.log.used(ctx, r.Tenant, x.now)
+		x.usage[r.Tenant] = u
+	}
+	switch size := int64(r.Size()); {
+	case u.err != nil:
+		return u.err
+	case u.quota.Messages > 0 && u.messages >= u.quota.Messages:
+		return quota("%d events of the tenant wait to be taken, as many as it may have", u.messages)
+	case u.quota.Bytes > 0 && u.bytes+size > u.quota.Bytes:
+		return quota("events of the tenant that wait to be taken have %d bytes, of %d that they may have", u.bytes, u.quota.Bytes)
+	default:
+		u.messages, u.bytes = u.messages+1, u.bytes+size
+	}
+	return nil
 }
 
 func checkAppend(records []Record) error {
@@ -93,91 +134,90 @@ func checkAppend(records []Record) error {
 }
 
 // appended notes what became of the records of a partition.
-func (l *Log) appended(key Key, a *appender, err error) {
-	stored, size := 0, 0
-	for i, result := range a.results {
+func (l *Log) appended(a *appender, err error) {
+	for _, result := range a.results {
 		if err != nil {
 			result.Position, result.Live = 0, false
 			refuse(result, err)
 			continue
 		}
 		result.Status = 200
-		stored, size = stored+1, size+a.records[i].Size()
 	}
-	l.usage.add(key.Tenant, int64(stored), int64(size))
+	if err != nil || l.o.Quota == nil {
+		return
+	}
+	size := 0
+	for _, r := range a.fresh {
+		size += r.Size()
+	}
+	l.usage.add(a.key.Tenant, int64(len(a.fresh)), int64(size))
 }
 
-// recall finds where records are that were stored by an append whose answer was lost.
-func (l *Log) recall(ctx context.Context, key Key, a *appender) error {
-	p, err := l.store.Partition(ctx, key)
+// recall finds where records are that were stored by an append whose answer was
+// lost. Those that were taken since are not found, nor need they be.
+func (l *Log) recall(ctx context.Context, a *appender) error {
+	p, err := l.store.Partition(ctx, a.key)
 	if err != nil {
 		return err
 	}
-	for _, r := range a.repeated {
-		i := slices.IndexFunc(p.Writers, func(w Writer) bool { return w.ID == r.ID.Writer })
-		if i < 0 {
+	wanted := map[RecordID]*Appended{}
+	from, last := p.End, uint64(0)
+	for _, i := range a.repeated {
+		id := a.records[i].ID
+		w := slices.IndexFunc(p.Writers, func(w Writer) bool { return w.ID == id.Writer })
+		if w < 0 {
 			continue
 		}
+		wanted[id] = a.results[i]
 		// The writer's last append ends there, and is not larger than that.
-		from := max(p.Cursor, p.Writers[i].Position-min(p.Writers[i].Position, MaxRecords)+1)
-		batches, err := l.store.Batches(ctx, key, from, 2*MaxBatchBytes)
-		if err != nil {
+		at := p.Writers[w].Position
+		from, last = min(from, at-min(at, MaxRecords)+1), max(last, at)
+	}
+	for from = max(from, p.Cursor); from <= last && len(wanted) > 0; {
+		batches, err := l.store.Batches(ctx, a.key, from, MaxBatchBytes)
+		if err != nil || len(batches) == 0 {
 			return err
 		}
-		at := slices.Index(a.records, r)
-		a.results[at].Position = find(batches, r.ID)
+		for i := range batches {
+			if err := find(batches[i].Body, wanted); err != nil {
+				return err
+			}
+		}
+		from = batches[len(batches)-1].Last + 1
 	}
 	return nil
 }
 
-// find returns the position of a record, 0 = it is not there any more.
-func find(batches []Batch, id RecordID) uint64 {
-	var head [16]byte
-	(&Record{ID: id}).head(&head)
-	for i := range batches {
-		if !bytes.Contains(batches[i].Body, head[:]) {
-			continue
+// find notes the positions of records that are wanted.
+func find(body []byte, wanted map[RecordID]*Appended) error {
+	for len(body) > 0 {
+		r, rest, err := Decode(body)
+		if err != nil {
+			return undecodable(err)
 		}
-		for body := batches[i].Body; len(body) > 0; {
-			r, rest, err := Decode(body)
-			if err != nil {
-				break
-			}
-			if r.ID == id {
-				return r.Position
-			}
-			body = rest
+		if result := wanted[r.ID]; result != nil {
+			result.Position = r.Position
+			delete(wanted, r.ID)
 		}
+		body = rest
 	}
-	return 0
+	return nil
 }
 
-// allowed refuses a record of a tenant that has used up its quota.
-func (l *Log) allowed(ctx context.Context, r *Record, now int64) error {
-	if l.o.Quota == nil {
-		return nil
-	}
-	u, err := l.usage.of(r.Tenant, now, func() (used, error) {
-		u := used{quota: l.o.Quota(r.Tenant)}
+// used is what a tenant has stored, as it was a moment ago.
+func (l *Log) used(ctx context.Context, tenant iot.TenantID, now int64) (used, error) {
+	return l.usage.of(tenant, now, func() (used, error) {
+		u := used{quota: l.o.Quota(tenant)}
 		if u.quota == (Quota{}) {
 			return u, nil
 		}
-		stored, err := l.store.PartitionsOf(ctx, r.Tenant)
+		stored, err := l.store.PartitionsOf(ctx, tenant)
 		for i := range stored {
 			u.messages += stored[i].State.Waiting()
 			u.bytes += stored[i].State.Bytes
 		}
 		return u, err
 	})
-	switch {
-	case err != nil:
-		return err
-	case u.quota.Messages > 0 && u.messages >= u.quota.Messages:
-		return quota("%d events of the tenant wait to be taken, as many as it may have", u.messages)
-	case u.quota.Bytes > 0 && u.bytes+int64(r.Size()) > u.quota.Bytes:
-		return quota("events of the tenant that wait to be taken have %d bytes, of %d that they may have", u.bytes, u.quota.Bytes)
-	}
-	return nil
 }
 
 func quota(format string, args ...any) error {

@@ -30,7 +30,9 @@ func (l *Log) Read(ctx context.Context, r ReadRequest) (*ReadResult, error) {
 	if err := c.dueAgain(ctx); err != nil {
 		return nil, err
 	}
-	if err := c.unread(ctx, max(r.From, p.Cursor)); err != nil {
+	// Nothing is skipped, whatever the caller believes to have read.
+	c.change.next = min(max(r.From, p.Cursor), p.Mark)
+	if err := c.unread(ctx); err != nil {
 		return nil, err
 	}
 	out := &ReadResult{Records: c.out, Next: c.change.next}
@@ -44,7 +46,7 @@ func (l *Log) Read(ctx context.Context, r ReadRequest) (*ReadResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.expired.Add(c.expired)
+	l.expired.Add(c.change.expired)
 	return out, nil
 }
 
@@ -57,9 +59,9 @@ type collector struct {
 	records int // that may still be read
 	bytes   int
 
-	out     []Record
-	expired int64
-	change  reading
+	out    []Record
+	full   bool // the next one finds no room
+	change reading
 }
 
 // take adds a record, or notes that it has expired; false = it finds no room.
@@ -68,7 +70,7 @@ func (c *collector) take(r Record) bool {
 		c.gone(Span{r.Position, r.Position})
 		return true
 	}
-	if c.records == 0 || c.bytes < r.Size() && len(c.out) > 0 {
+	if c.full = c.records == 0 || c.bytes < r.Size() && len(c.out) > 0; c.full {
 		return false
 	}
 	c.records, c.bytes = c.records-1, c.bytes-r.Size()
@@ -76,10 +78,7 @@ func (c *collector) take(r Record) bool {
 	return true
 }
 
-func (c *collector) gone(s Span) {
-	c.expired += int64(s.To - s.From + 1)
-	c.change.gone = cover(c.change.gone, s)
-}
+func (c *collector) gone(s Span) { c.change.gone = cover(c.change.gone, s) }
 
 // dueAgain reads the events whose time has come again.
 func (c *collector) dueAgain(ctx context.Context) error {
@@ -107,13 +106,12 @@ func (c *collector) dueAgain(ctx context.Context) error {
 	return nil
 }
 
-// unread reads what was never read, from a position on.
-func (c *collector) unread(ctx context.Context, from uint64) error {
-	c.change.next, c.change.hasNext = from, true
+// unread reads what was never read.
+func (c *collector) unread(ctx context.Context) error {
 	if c.p.full() {
 		return nil
 	}
-	for c.change.next < c.p.End && c.records > 0 && (c.bytes > 0 || len(c.out) == 0) {
+	for !c.full && c.change.next < c.p.End && c.records > 0 && (c.bytes > 0 || len(c.out) == 0) {
 		batches, err := c.store.Batches(ctx, c.key, c.change.next, max(c.bytes, 1))
 		if err != nil {
 			return err
@@ -152,7 +150,7 @@ func (c *collector) walk(batches []Batch, from, to uint64, f func(Record) bool) 
 		for body := b.Body; len(body) > 0 && next <= to; {
 			r, rest, err := Decode(body)
 			if err != nil {
-				return 0, false, iot.Errorf(iot.ErrUnavailable, "a stored batch does not decode: %v", err)
+				return 0, false, undecodable(err)
 			}
 			if body = rest; r.Position < next {
 				continue
@@ -168,6 +166,10 @@ func (c *collector) walk(batches []Batch, from, to uint64, f func(Record) bool) 
 		next = to + 1
 	}
 	return next - 1, false, nil
+}
+
+func undecodable(err error) error {
+	return iot.Errorf(iot.ErrUnavailable, "a stored batch does not decode: %v", err)
 }
 
 // encoded reads the records of spans, encoded, by position.
@@ -186,7 +188,7 @@ func (l *Log) encoded(ctx context.Context, key Key, spans []Span) (map[uint64][]
 				for body := batches[i].Body; len(body) > 0; {
 					r, rest, err := Decode(body)
 					if err != nil {
-						return nil, iot.Errorf(iot.ErrUnavailable, "a stored batch does not decode: %v", err)
+						return nil, undecodable(err)
 					}
 					if r.Position >= next && r.Position <= s.To {
 						out[r.Position] = slices.Clone(body[:len(body)-len(rest)])

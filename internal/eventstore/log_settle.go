@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -85,20 +86,21 @@ func (l *Log) Expire(ctx context.Context, max int) (events int64, more bool, err
 	for _, b := range found {
 		byKey[b.Key] = append(byKey[b.Key], b)
 	}
-	changes := make([]Change, 0, len(byKey))
-	counts := make([]int64, len(byKey))
-	for key, batches := range byKey {
-		count := &counts[len(changes)]
+	keys := slices.SortedFunc(maps.Keys(byKey), Key.Compare)
+	changes, counts := make([]Change, len(keys)), make([]int64, len(keys))
+	for i, key := range keys {
+		batches := byKey[key]
 		slices.SortFunc(batches, func(a, b ExpiredBatch) int { return cmp.Compare(a.First, b.First) })
-		changes = append(changes, Change{key, func(p *Partition, w *Writes) error {
-			*count = p.expire(batches, w)
+		changes[i] = Change{key, func(p *Partition, w *Writes) error {
+			counts[i] = p.expire(batches, w)
 			return nil
-		}})
+		}}
 	}
-	slices.SortFunc(changes, func(a, b Change) int { return a.Key.Compare(b.Key) })
 	errs := l.store.Update(ctx, changes)
-	for _, n := range counts {
-		events += n
+	for i, n := range counts {
+		if errs == nil || errs[i] == nil {
+			events += n
+		}
 	}
 	l.expired.Add(events)
 	return events, len(found) == max, errors.Join(errs...)

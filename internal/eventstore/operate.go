@@ -304,16 +304,35 @@ type PurgeRequest struct {
 func (l *Log) Purge(ctx context.Context, r PurgeRequest) (events int64, more bool, err error) {
 	key := Key{r.Tenant, r.Partition}
 	if !r.Dead {
-		err = l.update(ctx, key, func(p *Partition, w *Writes) error {
-			if events = p.Waiting(); events == 0 && p.Cursor == p.End {
-				w.Unchanged = true
-				return nil
-			}
-			p.finish(Span{p.Cursor, p.End - 1})
-			return nil
-		})
-		return events, false, err
+		return l.purge(ctx, key)
 	}
 	n, more, err := l.sweep(ctx, key, nil, func(*Partition, *Writes, []DeadLetter) error { return nil })
 	return int64(n), more, err
+}
+
+// purge makes everything done, and goes on until a backend has removed it: it may
+// do so by and by, and as long as it lies there it counts.
+func (l *Log) purge(ctx context.Context, key Key) (events int64, more bool, err error) {
+	end := uint64(0) // what comes meanwhile is left
+	for removed := false; !removed; {
+		var n int64
+		err := l.update(ctx, key, func(p *Partition, w *Writes) error {
+			if end == 0 {
+				end = p.End
+			}
+			if removed = p.Cursor >= end && (p.Head == 0 || p.Head >= p.Cursor); removed {
+				n, w.Unchanged = 0, true
+				return nil
+			}
+			n = p.Waiting()
+			p.finish(Span{p.Cursor, end - 1})
+			n -= p.Waiting()
+			return nil
+		})
+		if err != nil {
+			return events, true, err
+		}
+		events += n
+	}
+	return events, false, nil
 }

@@ -86,12 +86,12 @@ const (
 
 // Partition is what is known of a partition beside its batches. Times are Unix
 // ms. A position from Cursor to End is done, or in one run, or plain; a plain one
-// below Mark may have been delivered, one from Mark on was never read.
+// below Mark may have been delivered, one from Mark on never was.
 //
 // A backend keeps it as JSON and reads nothing in it but what [Store] says.
 type Partition struct {
 	Cursor uint64 `json:"c"` // everything below is done
-	Mark   uint64 `json:"m"` // everything from here on was never read
+	Mark   uint64 `json:"m"` // nothing plain from here on was delivered
 	End    uint64 `json:"e"` // the next position to be given; the first is 1
 
 	Done []Span `json:"d,omitempty"` // above Cursor, ascending, not touching
@@ -100,7 +100,7 @@ type Partition struct {
 	Fence   uint64 `json:"f,omitempty"`
 	Holder  string `json:"h,omitempty"`  // "" = nobody
 	Ingress string `json:"i,omitempty"`  // of the holder
-	Until   int64  `json:"u,omitempty"`  // the claim may be taken afterwards
+	Until   int64  `json:"u,omitempty"`  // the claim may be taken afterwards; without a holder: kept until then for Wanted
 	Wanted  string `json:"w,omitempty"`  // another holder that waits for it
 	Seen    int64  `json:"us,omitempty"` // when the holder was last heard of
 
@@ -128,6 +128,7 @@ type Run struct {
 	Attempt uint16 `json:"n"`           // deliveries before the next one
 	Failed  uint16 `json:"x,omitempty"` // those of them that failed
 	Next    int64  `json:"t"`           // not before
+	Out     bool   `json:"o,omitempty"` // handed out once more, and not settled
 }
 
 // Writer is the highest counter of a writer that is stored here.
@@ -224,7 +225,9 @@ func addRun(runs []Run, r Run) []Run {
 		}
 		return 1
 	})
-	same := func(x Run) bool { return x.Attempt == r.Attempt && x.Failed == r.Failed && x.Next == r.Next }
+	same := func(x Run) bool {
+		return x.Attempt == r.Attempt && x.Failed == r.Failed && x.Next == r.Next && x.Out == r.Out
+	}
 	j := i
 	if i > 0 && runs[i-1].To+1 == r.From && same(runs[i-1]) {
 		i--

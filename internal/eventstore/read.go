@@ -13,28 +13,30 @@ const (
 
 // reading is what one read found: the change of the state that it makes.
 type reading struct {
-	fence   uint64
-	now     int64
-	again   []Span // were due, and are handed out
-	gone    []Span // have expired
-	next    uint64 // what was never read begins here now
-	hasNext bool
+	fence uint64
+	now   int64
+	again []Span // were due, and are handed out
+	gone  []Span // have expired
+	next  uint64 // what was never read begins here now
+
+	expired int64 // what the last apply found: of gone, those that were not done
 }
 
 func (r *reading) apply(p *Partition, w *Writes) error {
 	if err := p.fenced(r.fence); err != nil {
 		return err
 	}
-	changed := false
+	changed, before := false, p.Waiting()
 	for _, s := range r.gone {
 		p.finish(s)
 		changed = true
 	}
+	r.expired = before - p.Waiting()
 	for _, s := range r.again {
 		p.lease(s, r.now)
 		changed = true
 	}
-	if r.hasNext && r.next > p.Mark {
+	if r.next > p.Mark {
 		p.Mark, changed = min(r.next, p.End), true
 	}
 	p.Seen, w.Unchanged = r.now, !changed
@@ -47,7 +49,7 @@ func (p *Partition) lease(s Span, now int64) {
 		if r.To < s.From || r.From > s.To || r.Next > now {
 			continue
 		}
-		r.From, r.To, r.Next = max(r.From, s.From), min(r.To, s.To), now+lease
+		r.From, r.To, r.Next, r.Out = max(r.From, s.From), min(r.To, s.To), now+lease, true
 		p.Runs = addRun(cutRuns(p.Runs, Span{r.From, r.To}), r)
 	}
 }

@@ -58,12 +58,6 @@ func (r *Record) Append(b []byte) []byte {
 	return append(b, r.Message...)
 }
 
-// head writes the id as it is encoded.
-func (r *Record) head(b *[16]byte) {
-	binary.BigEndian.PutUint64(b[:], r.ID.Writer)
-	binary.BigEndian.PutUint64(b[8:], r.ID.Counter)
-}
-
 // Check refuses what cannot be stored: iot.ErrInvalid, or iot.ErrTooLarge.
 func (r *Record) Check() error {
 	switch {

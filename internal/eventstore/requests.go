@@ -19,8 +19,9 @@ type Appended struct {
 	Position  uint64      `json:"position,omitempty"` // 0 = not stored
 	Status    int         `json:"status"`             // 200, or as iot's errors have it
 	Error     string      `json:"error,omitempty"`
-	// Live says that the caller holds the partition, has read all that is before, and may
-	// deliver the record from memory.
+	// Live says that the caller holds the partition, was given all that is before, and may
+	// deliver the record from memory. One whose own next position is a lower one has
+	// lost an answer, and reads instead.
 	Live bool `json:"live,omitempty"`
 	// RetryAfterSeconds with 429 and 503.
 	RetryAfterSeconds int `json:"retry-after-seconds,omitempty"`

@@ -63,7 +63,7 @@ func (s *settling) settle(p *Partition, w *Writes, x *Settlement, r Run) {
 		s.bury(p, w, x, r)
 	default:
 		p.Runs = cutRuns(p.Runs, span)
-		r.Attempt, r.Failed, r.Next = min(r.Attempt, 1<<16-2)+1, failed, s.now
+		r.Attempt, r.Failed, r.Next, r.Out = min(r.Attempt, 1<<16-2)+1, failed, s.now, false
 		if !x.AtOnce {
 			r.Next += backoff(r.Attempt)
 		}

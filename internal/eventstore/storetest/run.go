@@ -17,6 +17,7 @@ func Run(t *testing.T, open func(t *testing.T) eventstore.Store) {
 		tests []test
 	}{
 		{"Update", updates}, {"Batches", batches}, {"Lists", lists},
+		{"Append", appends}, {"Claim", claims}, {"Deliver", deliveries}, {"Operate", operations}, {"Random", random},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, x := range group.tests {
