@@ -9,6 +9,7 @@ import (
 	nethttp "net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-iot/sluice/adapters"
@@ -54,9 +55,16 @@ type Adapter struct {
 	o      Options
 	server *nethttp.Server
 
+	leaving atomic.Bool // answers say that their connection ends
+
 	mu    sync.Mutex
-	fresh map[net.Conn]struct{} // connections that have not sent a byte of a request
+	conns map[net.Conn]nethttp.ConnState // those that are open
 }
+
+// leaveFor is how long a stop lets clients find out by an answer that their
+// connection ends. Without it, a request that comes while its connection is being
+// closed gets no answer, and its sender cannot know what became of it.
+const leaveFor = 300 * time.Millisecond
 
 // New returns an adapter that serves nothing yet.
 func New(o Options) *Adapter {
@@ -75,7 +83,7 @@ func New(o Options) *Adapter {
 	orDefault(&o.HeaderTimeout, DefaultHeaderTimeout)
 	orDefault(&o.BodyTimeout, DefaultBodyTimeout)
 	o.Logger = o.Logger.With("adapter", Type)
-	a := &Adapter{o: o, fresh: make(map[net.Conn]struct{})}
+	a := &Adapter{o: o, conns: make(map[net.Conn]nethttp.ConnState)}
 	a.server = &nethttp.Server{
 		Handler:           a,
 		ReadHeaderTimeout: o.HeaderTimeout,
@@ -127,14 +135,18 @@ func withHTTP2(config *tls.Config) *tls.Config {
 	return config
 }
 
-// Shutdown closes all listeners and the connections without a request, lets
-// uploads in flight finish and then closes their connections. When ctx ends
-// first it cuts them off and returns ctx's error.
+// Shutdown tells clients that use their connections that these end, for 0.3 s at
+// most, closes all listeners and the connections without a request, lets uploads
+// in flight finish and then closes their connections. When ctx ends first it cuts
+// them off and returns ctx's error.
 func (a *Adapter) Shutdown(ctx context.Context) error {
+	a.leave(ctx)
 	// The server would wait seconds for a connection that never sent anything.
 	a.mu.Lock()
-	for c := range a.fresh {
-		c.Close()
+	for c, s := range a.conns {
+		if s == nethttp.StateNew {
+			c.Close()
+		}
 	}
 	a.mu.Unlock()
 	err := a.server.Shutdown(ctx)
@@ -144,12 +156,39 @@ func (a *Adapter) Shutdown(ctx context.Context) error {
 	return err
 }
 
+// leave answers with Connection: close while there are connections in use.
+func (a *Adapter) leave(ctx context.Context) {
+	a.leaving.Store(true)
+	ctx, cancel := context.WithTimeout(ctx, leaveFor)
+	defer cancel()
+	tick := time.NewTicker(leaveFor / 20)
+	defer tick.Stop()
+	for a.used() && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}
+
+// used reports whether a connection has had a request.
+func (a *Adapter) used() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.conns {
+		if s != nethttp.StateNew {
+			return true
+		}
+	}
+	return false
+}
+
 func (a *Adapter) connState(c net.Conn, s nethttp.ConnState) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if s == nethttp.StateNew {
-		a.fresh[c] = struct{}{}
+	if s == nethttp.StateClosed || s == nethttp.StateHijacked {
+		delete(a.conns, c)
 	} else {
-		delete(a.fresh, c)
+		a.conns[c] = s
 	}
 }

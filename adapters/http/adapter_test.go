@@ -12,6 +12,7 @@ import (
 	nethttp "net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -562,6 +563,47 @@ func TestShutdownDoesNotWaitForSilentConnections(t *testing.T) {
 	if d := time.Since(start); d > 3*time.Second { // the server itself would wait 5 s
 		t.Errorf("took %v", d)
 	}
+}
+
+// Clients that upload all the time see no connection break when the adapter stops:
+// an answer tells them.
+func TestShutdownBreaksNoKeptConnection(t *testing.T) {
+	w := newWorld(t, http.Options{}, adapters.Options{})
+	base, _ := serve(t, w.Adapter)
+	uploaded := make(chan struct{}, 1000)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			transport := &nethttp.Transport{}
+			defer transport.CloseIdleConnections()
+			for {
+				r, _ := nethttp.NewRequest("POST", base+"/telemetry", strings.NewReader("x"))
+				r.SetBasicAuth("device-1@tenant-1", adaptertest.Password)
+				resp, err := transport.RoundTrip(r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				select {
+				case uploaded <- struct{}{}:
+				default:
+				}
+				if resp.Close {
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	for range 100 {
+		<-uploaded
+	}
+	if err := w.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
 }
 
 func TestShutdownCutsOffWhatDoesNotEnd(t *testing.T) {

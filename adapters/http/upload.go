@@ -13,6 +13,9 @@ import (
 
 // ServeHTTP implements [nethttp.Handler].
 func (a *Adapter) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
+	if r.ProtoMajor == 1 && a.leaving.Load() {
+		w.Header().Set("Connection", "close") // HTTP/2 has its own way to say so
+	}
 	if r.ContentLength != 0 {
 		// The server reads what a refused request leaves behind: not for ever.
 		a.limitReading(w)
