@@ -1,0 +1,193 @@
+package stack
+
+import (
+	"archive/zip"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-iot/sluice/localstack/lambdahost"
+	"github.com/sluice-iot/sluice/localstack/template"
+)
+
+// taskRoot is where Lambda unpacks archives.
+const taskRoot = "/var/task"
+
+// startFunction hosts the function of the template and what invokes it.
+func (s *Stack) startFunction(ctx context.Context) error {
+	if err := unpack(s.repository("build", "aws", "sluice-function-amd64.zip"), s.data("task")); err != nil {
+		return fmt.Errorf("%w: run make aws-package", err)
+	}
+	if err := copyFile(s.seedFile("identities.yaml"), s.data("task", "identities.yaml"), 0o600); err != nil {
+		return err
+	}
+	// What SAM and CloudFormation would make.
+	s.template.Made("Logs", template.Resource{Ref: "local"})
+	s.template.Made("Role", template.Resource{Attributes: map[string]string{"Arn": "local"}})
+	p, err := s.template.Properties("Identity")
+	if err != nil {
+		return err
+	}
+	conf, err := s.functionConfig(p)
+	if err != nil {
+		return err
+	}
+	if s.Host, err = lambdahost.New(conf); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.Host.Close)
+	s.template.Made("Identity", template.Resource{Ref: conf.Name})
+	s.template.Made("Identity.Version", template.Resource{Attributes: map[string]string{"Version": "1"}})
+	s.template.Made("Identity.Alias", template.Resource{Ref: s.Host.ARN("live")})
+	for _, name := range []string{"NoticesAlias", "CronAlias", "UrlAlias"} {
+		p, err := s.template.Properties(name)
+		if err != nil {
+			return err
+		}
+		s.template.Made(name, template.Resource{Ref: s.Host.ARN(fmt.Sprint(p["Name"]))})
+	}
+	if s.Function, err = s.template.Output("FunctionsIdentity"); err != nil {
+		return err
+	}
+	if err := s.serve(s.Invoke, s.Host); err != nil {
+		return err
+	}
+	if err := s.serve(s.Management, s.Host.URL("url")); err != nil {
+		return err
+	}
+	return s.follow(ctx)
+}
+
+// functionConfig turns the properties of the function into what the host needs.
+func (s *Stack) functionConfig(p map[string]any) (c lambdahost.Config, err error) {
+	text := func(path ...string) string {
+		v, wrong := property(p, path...)
+		if wrong != nil && err == nil {
+			err = wrong
+		}
+		return v
+	}
+	number := func(path ...string) int {
+		n, wrong := strconv.Atoi(text(path...))
+		if wrong != nil && err == nil {
+			err = fmt.Errorf("%v: %w", path, wrong)
+		}
+		return n
+	}
+	out, openErr := os.OpenFile(s.data("logs", "function.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if openErr != nil {
+		return c, openErr
+	}
+	s.closers = append(s.closers, func() { out.Close() })
+	c = lambdahost.Config{
+		Name: text("FunctionName"), Program: s.data("task", text("Handler")), Dir: s.data("task"),
+		Timeout: time.Duration(number("Timeout")) * time.Second, Instances: number("ReservedConcurrentExecutions"), Idle: s.o.Idle,
+		Output: out, Log: s.log,
+		Aliases: []string{text("AutoPublishAlias"), "notices", "cron", "url"},
+	}
+	environment, _ := p["Environment"].(map[string]any)
+	variables, _ := environment["Variables"].(map[string]any)
+	for name, v := range variables {
+		value, ok := v.(string)
+		if !ok {
+			return c, fmt.Errorf("variable %s is no text", name)
+		}
+		if rest, ok := strings.CutPrefix(value, taskRoot+"/"); ok {
+			value = s.data("task", rest)
+		}
+		c.Env = append(c.Env, name+"="+value)
+	}
+	// Lambda's own: credentials of the role, and a folder for temporary files. And where DynamoDB is.
+	c.Env = append(c.Env, "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "TMPDIR="+s.data("tmp"), "SLUICE_REGISTRY_ENDPOINT=http://"+s.addresses.dynamo)
+	return c, err
+}
+
+// follow starts the event source mapping and the schedule.
+func (s *Stack) follow(ctx context.Context) error {
+	source, err := s.template.Properties("NoticesSource")
+	if err != nil {
+		return err
+	}
+	batch, err := strconv.Atoi(fmt.Sprint(source["BatchSize"]))
+	if err != nil {
+		return err
+	}
+	if source["FunctionName"] != s.Host.ARN("notices") {
+		return fmt.Errorf("the template's queue invokes %v, want the alias notices", source["FunctionName"])
+	}
+	notices := lambdahost.Queue{Client: s.SQS, URL: s.Notices, ARN: fmt.Sprint(source["EventSourceArn"]), Alias: "notices", Batch: int32(batch)}
+	cron, err := s.makeSchedule(ctx)
+	if err != nil {
+		return err
+	}
+	s.group.Go(func() { s.Host.Follow(ctx, notices) })
+	s.group.Go(func() { s.Host.FollowEvents(ctx, cron) })
+	return nil
+}
+
+func (s *Stack) serve(address string, h http.Handler) error {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	s.group.Go(func() { srv.Serve(ln) })
+	s.closers = append(s.closers, func() { srv.Close() })
+	return nil
+}
+
+// unpack unpacks an archive of a function.
+func unpack(archive, dir string) error {
+	r, err := zip.OpenReader(archive)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for _, f := range r.File {
+		if !filepath.IsLocal(f.Name) {
+			return fmt.Errorf("%s: the name %q leads elsewhere", archive, f.Name)
+		}
+		path := filepath.Join(dir, f.Name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		from, err := f.Open()
+		if err != nil {
+			return err
+		}
+		err = write(path, from, f.Mode().Perm())
+		from.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyFile(from, to string, mode os.FileMode) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return write(to, f, mode)
+}
+
+func write(path string, from io.Reader, mode os.FileMode) error {
+	to, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(to, from); err != nil {
+		to.Close()
+		return err
+	}
+	return to.Close()
+}
