@@ -1,8 +1,8 @@
 // Package management is the device registry's management API: an http.Handler
 // below /v1 for tenants, devices and credentials, over the rules of
 // internal/registry (contract: registry). Beyond Hono's Device Registry
-// Management HTTP API v1 it has JSON merge patches, bulk requests, and export
-// and import of a tenant.
+// Management HTTP API v1 it has JSON merge patches, bulk requests, export
+// and import of a tenant, and operators' view of stored events.
 //
 // openapi.yaml describes it, and is served. The types and the interface in api
 // are made from it ("make generate"), and requests are routed by it.

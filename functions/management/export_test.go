@@ -8,3 +8,6 @@ func Lines(r io.Reader, max int) func() (int, []byte, error, error) { return new
 func Elements(r io.Reader, max int) func() (int, []byte, error, error) {
 	return newElements(r, max).next
 }
+
+// Payload reads an encoded message.
+func Payload(message []byte) (data []byte, contentType string, ok bool) { return payload(message) }

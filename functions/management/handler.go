@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/functions/management/api"
 	"github.com/sluice-iot/sluice/internal/attempts"
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -34,7 +35,9 @@ type Options struct {
 	// Open asks nobody who he is: whoever reaches the API may do everything.
 	// The caller sees to it that only the right ones can.
 	Open bool
-	Log  *slog.Logger // nil = none
+	// Events answers about stored events, as functions/eventstore does; nil = there are none.
+	Events events.Invoker
+	Log    *slog.Logger // nil = none
 }
 
 // Handler serves the API. Safe for concurrent use.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/sluice-iot/sluice/internal/iot"
 )
@@ -25,6 +26,26 @@ type DeviceWithID struct {
 type DeviceRead struct {
 	iot.Device
 	Status iot.DeviceStatus `json:"status"`
+}
+
+// EventsRead is a page of events as they lie in the store.
+type EventsRead struct {
+	Events []EventRead `json:"events"`
+	Next   uint64      `json:"next,omitempty"` // where the next page begins
+}
+
+// EventRead is an event, or a dead letter. It has a payload, or the message where
+// that has another body than data.
+type EventRead struct {
+	Position    uint64       `json:"position"`
+	DeviceID    iot.DeviceID `json:"device-id"`
+	At          time.Time    `json:"at"` // when it was stored, or given up
+	Expires     time.Time    `json:"expires,omitzero"`
+	Attempts    uint16       `json:"attempts"`
+	Reason      string       `json:"reason,omitempty"` // of a dead letter
+	ContentType string       `json:"content-type,omitempty"`
+	Payload     []byte       `json:"payload,omitzero"` // empty is not nil
+	Message     []byte       `json:"message,omitempty"`
 }
 
 // WriteJSON answers with a JSON body (contract: registry, section 1.5). An

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/sluice-iot/sluice/internal/eventstore"
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
@@ -89,6 +90,24 @@ type Error struct {
 	Error string `json:"error"`
 }
 
+// EventCounts defines model for EventCounts.
+type EventCounts = eventstore.Stats
+
+// EventPage defines model for EventPage.
+type EventPage = EventsRead
+
+// EventStats defines model for EventStats.
+type EventStats = eventstore.Stats
+
+// EventsDone Examples: {"events":3,"more":false}
+type EventsDone struct {
+	// Events How many.
+	Events int64 `json:"events"`
+
+	// More There are more, for which there was no time: ask again.
+	More bool `json:"more"`
+}
+
 // ExportDevice defines model for ExportDevice.
 type ExportDevice = json.RawMessage
 
@@ -115,6 +134,14 @@ type OneOrMany = []string
 // PSKCredential defines model for PSKCredential.
 type PSKCredential = json.RawMessage
 
+// PartitionID Generation and number of a partition.
+//
+// Examples: 0-5
+type PartitionID = eventstore.PartitionID
+
+// PartitionStats defines model for PartitionStats.
+type PartitionStats = eventstore.PartitionStats
+
 // PasswordCredential defines model for PasswordCredential.
 type PasswordCredential = json.RawMessage
 
@@ -133,6 +160,11 @@ type PublicKeyCredential = json.RawMessage
 // RegistrationLimits defines model for RegistrationLimits.
 type RegistrationLimits = iot.RegistrationLimits
 
+// Requeue Dead letters of one partition.
+//
+// Examples: {"partition":"0-5","positions":[17]}
+type Requeue = json.RawMessage
+
 // ResourceLimits What the tenant may use. Times are seconds.
 type ResourceLimits = iot.ResourceLimits
 
@@ -144,6 +176,10 @@ type SecretMembers = json.RawMessage
 
 // Status defines model for Status.
 type Status = iot.DeviceStatus
+
+// StoredEvent An event, or a dead letter. Instead of `payload` it has `message`, the encoded AMQP message, where
+// that has another body than data.
+type StoredEvent = EventRead
 
 // Tenant A tenant. What was not sent, or is empty, is not shown.
 //
@@ -178,6 +214,15 @@ type Tracing = iot.Tracing
 // `public-key`, `not-before` and `not-after`.
 type TrustAnchor = iot.TrustAnchor
 
+// BrowseDead defines model for BrowseDead.
+type BrowseDead = string
+
+// BrowseFrom defines model for BrowseFrom.
+type BrowseFrom = string
+
+// BrowseMax defines model for BrowseMax.
+type BrowseMax = string
+
 // DeviceID Examples: meter
 type DeviceID = string
 
@@ -196,6 +241,12 @@ type PageOffset = string
 // PageSize defines model for PageSize.
 type PageSize = string
 
+// Partition Examples: 0-5
+type Partition = string
+
+// PurgeDead defines model for PurgeDead.
+type PurgeDead = string
+
 // SortJSON Examples: ["{\"field\":\"/ext/site\",\"direction\":\"desc\"}"]
 type SortJSON = []string
 
@@ -210,6 +261,9 @@ type Conflict = Error
 
 // Forbidden Examples: {"error":"tenant does not exist"}
 type Forbidden = Error
+
+// NoEvents Examples: {"error":"tenant does not exist"}
+type NoEvents = Error
 
 // NoMatch Examples: {"error":"tenant does not exist"}
 type NoMatch = Error
@@ -295,6 +349,24 @@ type PatchDeviceParams struct {
 type UpdateDeviceParams struct {
 	// IfMatch The `ETag` that the resource must still have; none means any.
 	IfMatch IfMatch `json:"If-Match,omitempty"`
+}
+
+// PurgeEventsParams defines parameters for PurgeEvents.
+type PurgeEventsParams struct {
+	// Dead Dead letters, not what waits. It has to be said, because nothing brings back what was thrown away.
+	Dead PurgeDead `form:"dead" json:"dead"`
+}
+
+// BrowseEventsParams defines parameters for BrowseEvents.
+type BrowseEventsParams struct {
+	// Dead Dead letters, not what waits.
+	Dead BrowseDead `form:"dead,omitempty" json:"dead,omitempty"`
+
+	// From Position to begin at.
+	From BrowseFrom `form:"from,omitempty" json:"from,omitempty"`
+
+	// Max Events of a page.
+	Max BrowseMax `form:"max,omitempty" json:"max,omitempty"`
 }
 
 // SearchTenantsParams defines parameters for SearchTenants.
@@ -545,6 +617,78 @@ var Operations = []Operation{
 				return nil, err
 			}
 			return a.VisitUpdateDeviceResponse, nil
+		},
+	},
+	{
+		ID: "purgeEvents", Method: "DELETE", Path: "/v1/events/{tenantId}",
+		May:    "write",
+		Public: false,
+
+		Serve: func(ctx context.Context, s StrictServerInterface, r *http.Request, body json.RawMessage) (func(http.ResponseWriter) error, error) {
+			var q PurgeEventsRequestObject
+			q.TenantID = r.PathValue("tenantId")
+			query := r.URL.Query()
+			q.Params.Dead = query.Get("dead")
+
+			a, err := s.PurgeEvents(ctx, q)
+			if err != nil {
+				return nil, err
+			}
+			return a.VisitPurgeEventsResponse, nil
+		},
+	},
+	{
+		ID: "readEventStats", Method: "GET", Path: "/v1/events/{tenantId}",
+		May:    "read",
+		Public: false,
+
+		Serve: func(ctx context.Context, s StrictServerInterface, r *http.Request, body json.RawMessage) (func(http.ResponseWriter) error, error) {
+			var q ReadEventStatsRequestObject
+			q.TenantID = r.PathValue("tenantId")
+
+			a, err := s.ReadEventStats(ctx, q)
+			if err != nil {
+				return nil, err
+			}
+			return a.VisitReadEventStatsResponse, nil
+		},
+	},
+	{
+		ID: "requeueEvents", Method: "POST", Path: "/v1/events/{tenantId}/requeue",
+		May:        "write",
+		Public:     false,
+		MediaTypes: []string{"application/json"}, Required: false, Stream: false,
+		Serve: func(ctx context.Context, s StrictServerInterface, r *http.Request, body json.RawMessage) (func(http.ResponseWriter) error, error) {
+			var q RequeueEventsRequestObject
+			q.TenantID = r.PathValue("tenantId")
+
+			q.Body = body
+			a, err := s.RequeueEvents(ctx, q)
+			if err != nil {
+				return nil, err
+			}
+			return a.VisitRequeueEventsResponse, nil
+		},
+	},
+	{
+		ID: "browseEvents", Method: "GET", Path: "/v1/events/{tenantId}/{partition}",
+		May:    "read",
+		Public: false,
+
+		Serve: func(ctx context.Context, s StrictServerInterface, r *http.Request, body json.RawMessage) (func(http.ResponseWriter) error, error) {
+			var q BrowseEventsRequestObject
+			q.TenantID = r.PathValue("tenantId")
+			q.Partition = r.PathValue("partition")
+			query := r.URL.Query()
+			q.Params.Dead = query.Get("dead")
+			q.Params.From = query.Get("from")
+			q.Params.Max = query.Get("max")
+
+			a, err := s.BrowseEvents(ctx, q)
+			if err != nil {
+				return nil, err
+			}
+			return a.VisitBrowseEventsResponse, nil
 		},
 	},
 	{
@@ -996,6 +1140,91 @@ func (a UpdateDevice204Response) VisitUpdateDeviceResponse(w http.ResponseWriter
 	return nil
 }
 
+// PurgeEventsRequestObject is what PurgeEvents is asked with.
+type PurgeEventsRequestObject struct {
+	TenantID TenantID
+	Params   PurgeEventsParams
+}
+
+// PurgeEventsResponseObject is what PurgeEvents answers with when it succeeds.
+type PurgeEventsResponseObject interface {
+	VisitPurgeEventsResponse(w http.ResponseWriter) error
+}
+
+// PurgeEvents200Response is the answer with status 200.
+type PurgeEvents200Response struct {
+	Body EventsDone
+}
+
+// VisitPurgeEventsResponse implements PurgeEventsResponseObject.
+func (a PurgeEvents200Response) VisitPurgeEventsResponse(w http.ResponseWriter) error {
+	return WriteJSON(w, 200, a.Body)
+}
+
+// ReadEventStatsRequestObject is what ReadEventStats is asked with.
+type ReadEventStatsRequestObject struct {
+	TenantID TenantID
+}
+
+// ReadEventStatsResponseObject is what ReadEventStats answers with when it succeeds.
+type ReadEventStatsResponseObject interface {
+	VisitReadEventStatsResponse(w http.ResponseWriter) error
+}
+
+// ReadEventStats200Response is the answer with status 200.
+type ReadEventStats200Response struct {
+	Body EventStats
+}
+
+// VisitReadEventStatsResponse implements ReadEventStatsResponseObject.
+func (a ReadEventStats200Response) VisitReadEventStatsResponse(w http.ResponseWriter) error {
+	return WriteJSON(w, 200, a.Body)
+}
+
+// RequeueEventsRequestObject is what RequeueEvents is asked with.
+type RequeueEventsRequestObject struct {
+	TenantID TenantID
+
+	Body json.RawMessage // valid JSON; nil = none
+}
+
+// RequeueEventsResponseObject is what RequeueEvents answers with when it succeeds.
+type RequeueEventsResponseObject interface {
+	VisitRequeueEventsResponse(w http.ResponseWriter) error
+}
+
+// RequeueEvents200Response is the answer with status 200.
+type RequeueEvents200Response struct {
+	Body EventsDone
+}
+
+// VisitRequeueEventsResponse implements RequeueEventsResponseObject.
+func (a RequeueEvents200Response) VisitRequeueEventsResponse(w http.ResponseWriter) error {
+	return WriteJSON(w, 200, a.Body)
+}
+
+// BrowseEventsRequestObject is what BrowseEvents is asked with.
+type BrowseEventsRequestObject struct {
+	TenantID  TenantID
+	Partition Partition
+	Params    BrowseEventsParams
+}
+
+// BrowseEventsResponseObject is what BrowseEvents answers with when it succeeds.
+type BrowseEventsResponseObject interface {
+	VisitBrowseEventsResponse(w http.ResponseWriter) error
+}
+
+// BrowseEvents200Response is the answer with status 200.
+type BrowseEvents200Response struct {
+	Body EventPage
+}
+
+// VisitBrowseEventsResponse implements BrowseEventsResponseObject.
+func (a BrowseEvents200Response) VisitBrowseEventsResponse(w http.ResponseWriter) error {
+	return WriteJSON(w, 200, a.Body)
+}
+
 // ExportTenantRequestObject is what ExportTenant is asked with.
 type ExportTenantRequestObject struct {
 	TenantID TenantID
@@ -1277,6 +1506,18 @@ type StrictServerInterface interface {
 	// UpdateDevice Replace a device
 	// (PUT /v1/devices/{tenantId}/{deviceId})
 	UpdateDevice(ctx context.Context, request UpdateDeviceRequestObject) (UpdateDeviceResponseObject, error)
+	// PurgeEvents Throw stored events away
+	// (DELETE /v1/events/{tenantId})
+	PurgeEvents(ctx context.Context, request PurgeEventsRequestObject) (PurgeEventsResponseObject, error)
+	// ReadEventStats Count a tenant's stored events
+	// (GET /v1/events/{tenantId})
+	ReadEventStats(ctx context.Context, request ReadEventStatsRequestObject) (ReadEventStatsResponseObject, error)
+	// RequeueEvents Deliver dead letters again
+	// (POST /v1/events/{tenantId}/requeue)
+	RequeueEvents(ctx context.Context, request RequeueEventsRequestObject) (RequeueEventsResponseObject, error)
+	// BrowseEvents Look into a partition
+	// (GET /v1/events/{tenantId}/{partition})
+	BrowseEvents(ctx context.Context, request BrowseEventsRequestObject) (BrowseEventsResponseObject, error)
 	// ExportTenant Export a tenant with all devices and credentials
 	// (GET /v1/export/{tenantId})
 	ExportTenant(ctx context.Context, request ExportTenantRequestObject) (ExportTenantResponseObject, error)
