@@ -40,7 +40,6 @@ func consume(t *testing.T, s *site) *application {
 	select {
 	case <-a.ready:
 	case <-time.After(90 * time.Second):
-		s.describe(t)
 		t.Fatal("the application finds no router")
 	}
 	return a
@@ -51,7 +50,7 @@ func consume(t *testing.T, s *site) *application {
 func (a *application) once(ctx context.Context, s *site) (up bool) {
 	dial, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	c, err := amqp.Dial(dial, northbound, &amqp.ConnOptions{TLSConfig: s.trust, SASLType: amqp.SASLTypePlain("shop", s.shop)})
+	c, err := amqp.Dial(dial, s.northbound, &amqp.ConnOptions{TLSConfig: s.trust, SASLType: amqp.SASLTypePlain("shop", s.shop)})
 	if err != nil {
 		return false
 	}

@@ -14,7 +14,7 @@ import (
 // pods are the names of a deployment's pods.
 func (s *site) pods(t *testing.T, deployment string) []string {
 	t.Helper()
-	return strings.Fields(s.kubectl(t, "get", "pods", "-n", namespace, "-l", "app.kubernetes.io/name="+deployment, "-o=jsonpath={.items[*].metadata.name}"))
+	return strings.Fields(s.kubectl(t, "get", "pods", "-n", s.namespace, "-l", "app.kubernetes.io/name="+deployment, "-o=jsonpath={.items[*].metadata.name}"))
 }
 
 // memory logs what each program uses that was started by a pod, as the kernel
@@ -33,7 +33,7 @@ func (s *site) memory(t *testing.T) {
 			t.Logf("%-40s resident %6s, of its group %s", bytes.ReplaceAll(line, []byte{0}, []byte{' '}), kib(status(pid, "VmRSS")), group(pid))
 		}
 	}
-	if out := s.kubectl(t, "get", "pods", "-n", namespace, "-o=jsonpath={.items[*].status.containerStatuses[*].restartCount}"); strings.Trim(out, "0 ") != "" {
+	if out := s.kubectl(t, "get", "pods", "-n", s.namespace, "-o=jsonpath={.items[*].status.containerStatuses[*].restartCount}"); strings.Trim(out, "0 ") != "" {
 		t.Errorf("restarts: %s", out)
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 )
@@ -13,10 +16,11 @@ func TestKubernetes(t *testing.T) {
 	n := start(t)
 	t.Run("overlays", func(t *testing.T) { testOverlays(t, n) })
 	t.Run("plain", func(t *testing.T) { testPlain(t, n) })
+	t.Run("knative", func(t *testing.T) { testKnative(t, n) })
 }
 
 func testPlain(t *testing.T, n *node) {
-	s := install(t, n)
+	s := install(t, n, "sluice", [2]int{30671, 30443})
 	// The DNS of this node keeps nothing, so an adapter knows a new router after ten
 	// seconds, not after forty.
 	s.apply(t, "-k", overlay(t, "plain", `
@@ -35,7 +39,7 @@ patches:
 	t.Run("telemetry", func(t *testing.T) {
 		code := 0
 		eventually(t, "an upload arrives", func() (err error) {
-			if code, err = upload(t.Context(), s.client(), "meter", "from afar"); err == nil && code != http.StatusAccepted {
+			if code, err = s.upload(t.Context(), s.client(), "meter", "from afar"); err == nil && code != http.StatusAccepted {
 				err = fmt.Errorf("answered with %d", code)
 			}
 			return err
@@ -46,6 +50,7 @@ patches:
 	})
 	t.Run("memory", s.memory)
 	t.Run("a device is disabled", func(t *testing.T) { testDisabled(t, s) })
+	t.Run("a router is killed", func(t *testing.T) { testKilled(t, s, a) })
 	for _, d := range []string{"sluice-router", "sluice-adapter-http", "sluice-functions"} {
 		t.Run("rolling update of "+d, func(t *testing.T) { testUpdate(t, s, a, d) })
 	}
@@ -55,7 +60,7 @@ patches:
 // them refuses it without waiting for what they keep to end.
 func testDisabled(t *testing.T, s *site) {
 	for range 20 {
-		if code, err := upload(t.Context(), fresh(s), "pump", "before"); err != nil || code != http.StatusAccepted {
+		if code, err := s.upload(t.Context(), fresh(s), "pump", "before"); err != nil || code != http.StatusAccepted {
 			t.Fatalf("before: %d, %v", code, err)
 		}
 	}
@@ -63,7 +68,7 @@ func testDisabled(t *testing.T, s *site) {
 	s.manage(t, http.MethodPatch, "/devices/"+tenant+"/pump", map[string]any{"enabled": false})
 	eventually(t, "every adapter refuses it", func() error {
 		for range 20 { // on connections of their own, so at both adapters
-			code, err := upload(t.Context(), fresh(s), "pump", "after")
+			code, err := s.upload(t.Context(), fresh(s), "pump", "after")
 			if err != nil {
 				return err
 			}
@@ -78,7 +83,7 @@ func testDisabled(t *testing.T, s *site) {
 	if took > 10*time.Second {
 		t.Error("that was not by the notice")
 	}
-	if code, err := upload(t.Context(), fresh(s), "meter", "another"); err != nil || code != http.StatusAccepted {
+	if code, err := s.upload(t.Context(), fresh(s), "meter", "another"); err != nil || code != http.StatusAccepted {
 		t.Errorf("another device: %d, %v", code, err)
 	}
 }
@@ -95,7 +100,7 @@ func testUpdate(t *testing.T, s *site, a *application, deployment string) {
 	before := s.pods(t, deployment)
 	l := begin(t, s, deployment, "meter", 8, 20*time.Millisecond)
 	time.Sleep(2 * time.Second) // load before and after it
-	s.kubectl(t, "rollout", "restart", "-n", namespace, "deployment/"+deployment)
+	s.kubectl(t, "rollout", "restart", "-n", s.namespace, "deployment/"+deployment)
 	s.rolledOut(t, deployment)
 	eventually(t, "the old pods end", func() error {
 		for _, old := range before {
@@ -108,5 +113,29 @@ func testUpdate(t *testing.T, s *site, a *application, deployment string) {
 		return nil
 	})
 	time.Sleep(2 * time.Second)
+	l.check(t, a)
+}
+
+// testKilled has a router die while devices upload.
+func testKilled(t *testing.T, s *site, a *application) {
+	l := begin(t, s, "killed", "meter", 8, 20*time.Millisecond)
+	time.Sleep(2 * time.Second)
+	for _, pod := range s.pods(t, "sluice-router") {
+		// The router that the application is at is one of them; the other one is back before it goes.
+		out, err := exec.Command("pgrep", "-f", "-x", "/sluice-edge router").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for pid := range strings.FieldsSeq(string(out)) {
+			if text, _ := os.ReadFile("/proc/" + pid + "/environ"); strings.Contains(string(text), "HOSTNAME="+pod+"\x00") {
+				if err := exec.Command("kill", "-KILL", pid).Run(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		s.kubectl(t, "wait", "-n", s.namespace, "pod/"+pod, "--for=jsonpath={.status.containerStatuses[0].restartCount}=1", "--timeout=60s")
+		s.kubectl(t, "wait", "-n", s.namespace, "pod/"+pod, "--for=condition=Ready", "--timeout=60s")
+		time.Sleep(3 * time.Second)
+	}
 	l.check(t, a)
 }

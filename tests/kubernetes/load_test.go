@@ -49,7 +49,7 @@ func begin(t *testing.T, s *site, name, device string, workers int, pause time.D
 				text := fmt.Sprintf("%s %d", name, l.next)
 				l.mu.Unlock()
 				// One that is under way at the end is finished, so that its answer counts.
-				code, err := upload(context.WithoutCancel(ctx), c, device, text)
+				code, err := s.upload(context.WithoutCancel(ctx), c, device, text)
 				l.record(text, code, err)
 				time.Sleep(pause)
 			}
@@ -98,6 +98,9 @@ func (l *load) check(t *testing.T, a *application) {
 		if code != 202 && code != 503 {
 			t.Errorf("%d uploads were answered with %d", l.status[code], code)
 		}
+	}
+	if len(l.broken) > 0 {
+		t.Errorf("connections broke without an answer: %v", l.broken)
 	}
 	if len(l.taken) < 100 {
 		t.Errorf("only %d were taken", len(l.taken))

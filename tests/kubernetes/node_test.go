@@ -78,7 +78,7 @@ func (n *node) gone(t *testing.T) {
 	if mounts, err := os.ReadFile("/proc/mounts"); err != nil || bytes.Contains(mounts, []byte(n.dir)) || bytes.Contains(mounts, []byte("/run/kube-node")) {
 		t.Errorf("mounts are left (%v):\n%s", err, mounts)
 	}
-	out, _ := exec.Command("pgrep", "-af", n.dir).Output()
+	out, _ := exec.Command("pgrep", "-af", "/run/kube-node/|kube-node/v[0-9.]*/|"+n.dir+"/(etcd|containerd|kube)").Output()
 	if len(out) > 0 {
 		t.Errorf("processes are left:\n%s", out)
 	}
@@ -109,7 +109,7 @@ func (n *node) command(ctx context.Context, args ...string) *exec.Cmd {
 func (n *node) try(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	var out, bad bytes.Buffer
-	cmd := n.command(t.Context(), args...)
+	cmd := n.command(context.WithoutCancel(t.Context()), args...) // also at the end of a test
 	cmd.Stdout, cmd.Stderr = &out, &bad
 	err = cmd.Run()
 	return out.String(), bad.String(), err

@@ -23,17 +23,17 @@ import (
 )
 
 const (
-	namespace = "sluice"
-	tenant    = "ACME"
-	secret    = "a long secret"
-	// Ports of the node, as the overlay plain has them.
-	northbound = "amqps://" + address + ":30671"
-	uploads    = "https://" + address + ":30443/telemetry"
+	tenant = "ACME"
+	secret = "a long secret"
 )
 
 // site is an installation on the node.
 type site struct {
 	*node
+	namespace  string
+	northbound string // URL of the routers, for applications
+	uploads    string // URL of the adapters' telemetry
+
 	dir      string // of certificates and secrets
 	trust    *tls.Config
 	operator string // secret
@@ -41,14 +41,16 @@ type site struct {
 	api      string // URL of the management API
 }
 
-// install makes the secrets as the script does for everybody, with a PostgreSQL on
-// the node's host.
-func install(t *testing.T, n *node, options ...string) *site {
+// install makes a namespace and the secrets as the script does for everybody, with
+// a PostgreSQL on the node's host. ports are those of the node for applications
+// and devices.
+func install(t *testing.T, n *node, namespace string, ports [2]int, options ...string) *site {
 	t.Helper()
-	s := &site{node: n, dir: t.TempDir()}
-	db := database(t)
-	n.apply(t, "-f", filepath.Join(infra, "namespace.yaml"))
-	s.secrets(t, db, options...)
+	s := &site{node: n, namespace: namespace, dir: t.TempDir(),
+		northbound: fmt.Sprintf("amqps://%s:%d", address, ports[0]), uploads: fmt.Sprintf("https://%s:%d/telemetry", address, ports[1])}
+	n.namespace(t, namespace)
+	options = append(options, "--namespace", namespace)
+	s.secrets(t, database(t), options...)
 	ca, err := os.ReadFile(filepath.Join(s.dir, "certs", "ca.crt"))
 	if err != nil {
 		t.Fatal(err)
@@ -67,6 +69,12 @@ func install(t *testing.T, n *node, options ...string) *site {
 	}
 	s.shop = secretOf(t, string(out))
 	s.secrets(t, "", options...) // what is there already is used
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.describe(t)
+		}
+		s.kubectl(t, "delete", "namespace", namespace, "--wait=false")
+	})
 	return s
 }
 
@@ -145,9 +153,7 @@ func forward(c net.Conn, to string) {
 func (s *site) rolledOut(t *testing.T, deployments ...string) {
 	t.Helper()
 	for _, d := range deployments {
-		out, bad, err := s.try(t, "rollout", "status", "-n", namespace, "deployment/"+d, "--timeout=4m")
-		if err != nil {
-			s.describe(t)
+		if out, bad, err := s.try(t, "rollout", "status", "-n", s.namespace, "deployment/"+d, "--timeout=4m"); err != nil {
 			t.Fatalf("%s: %v\n%s%s", d, err, out, bad)
 		}
 	}
@@ -157,9 +163,9 @@ func (s *site) rolledOut(t *testing.T, deployments ...string) {
 func (s *site) describe(t *testing.T) {
 	t.Helper()
 	for _, args := range [][]string{
-		{"get", "pods", "-n", namespace, "-o", "wide"},
-		{"get", "events", "-n", namespace, "--sort-by=.lastTimestamp"},
-		{"logs", "-n", namespace, "-l", "app.kubernetes.io/part-of=sluice", "--tail=15", "--prefix"},
+		{"get", "pods", "-n", s.namespace, "-o", "wide"},
+		{"get", "events", "-n", s.namespace, "--sort-by=.lastTimestamp"},
+		{"logs", "-n", s.namespace, "-l", "app.kubernetes.io/part-of=sluice", "--tail=15", "--prefix"},
 	} {
 		out, bad, _ := s.try(t, args...)
 		t.Logf("kubectl %s\n%s%s", strings.Join(args, " "), out, bad)
@@ -173,7 +179,7 @@ var forwarding = regexp.MustCompile(`127\.0\.0\.1:(\d+) ->`)
 func (s *site) forwardManagement(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	cmd := s.command(ctx, "port-forward", "-n", namespace, "service/sluice-functions", ":28443")
+	cmd := s.command(ctx, "port-forward", "-n", s.namespace, "service/sluice-functions", ":28443")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -238,8 +244,8 @@ func (s *site) device(t *testing.T, id string) {
 
 // upload sends one message of a device and returns the status. An error is one of
 // the connection.
-func upload(ctx context.Context, c *http.Client, device, text string) (int, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, uploads, strings.NewReader(text))
+func (s *site) upload(ctx context.Context, c *http.Client, device, text string) (int, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.uploads, strings.NewReader(text))
 	if err != nil {
 		return 0, err
 	}
