@@ -65,15 +65,17 @@ func (s *Store) Batches(ctx context.Context, k eventstore.Key, from uint64, maxB
 	if err != nil {
 		return nil, err
 	}
+	patience, cancel := context.WithTimeoutCause(ctx, s.patience, errBusy)
+	defer cancel()
 	g := gaps{s: s, k: k}
 	for try := 0; ; try++ {
 		g.next = max(from, 1)
-		all, complete, err := s.batches(ctx, k, from, maxBytes, end, &g)
-		if err != nil || complete {
-			return all, err
+		all, complete, err := s.batches(patience, k, from, maxBytes, end, &g)
+		if err == nil && !complete {
+			err = s.pause(patience, try)
 		}
-		if err := s.pause(ctx, try); err != nil {
-			return nil, err
+		if err != nil || complete {
+			return all, s.impatient(ctx, err)
 		}
 	}
 }

@@ -73,7 +73,9 @@ func (s *Store) trim(ctx context.Context, k eventstore.Key, before *stored, p *e
 func (s *Store) left(ctx context.Context, k eventstore.Key, before *stored, p *eventstore.Partition, drops []row, n *plan) (left *row, err error) {
 	g := gaps{s: s, k: k, next: p.Cursor}
 	full := false
-	err = s.rows(ctx, k, 0, nil, func(r row) (bool, error) {
+	page := 1
+	more := func() int { page = min(2*page, maxTrim); return page } // seldom more than is wanted: what is read costs
+	err = s.rows(ctx, k, 0, more, func(r row) (bool, error) {
 		if r.last < p.Cursor {
 			if full = len(n.remove) == maxTrim; full {
 				left = &r

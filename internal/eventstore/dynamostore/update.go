@@ -12,7 +12,7 @@ import (
 )
 
 // atOnce is how many changes of one Update are worked on at the same time.
-const atOnce = 16
+const atOnce = 32
 
 // Update implements eventstore.Store: one conditional write or transaction for each change.
 func (s *Store) Update(ctx context.Context, changes []eventstore.Change) []error {
