@@ -14,7 +14,7 @@ const (
 	TextNotProcessed = "consumer didn't process the message"
 	TextNoOutcome    = "consumer failed to indicate in time whether it has processed the message"
 	TextUnavailable  = "temporarily unavailable"
-	TextNoEvents     = "events are not stored by this installation yet"
+	TextNoEvents     = "events cannot be stored now"
 )
 
 // shownError shows devices one text and keeps the cause for the log.

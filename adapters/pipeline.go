@@ -29,7 +29,6 @@ type Options struct {
 	Admissions *Admissions // required
 	Downstream Downstream  // required
 	MaxPayload int         // bytes; 0 = DefaultMaxPayload
-	Events     bool        // the installation stores events; without it they are refused
 	NoDefaults bool        // leave telemetry and events without the tenant's and device's defaults
 }
 
@@ -81,13 +80,13 @@ type Upload struct {
 
 // Publish checks up, makes the message of it and sends it. It returns nil when
 // the device may be told that all is well: with AtMostOnce once the message is
-// on its way, with AtLeastOnce once an application accepted it. Errors are
+// on its way, with AtLeastOnce once an application accepted it, or an event was stored. Errors are
 //
 //	iot.ErrInvalid      content type, payload or QoS do not fit, or the application rejected it
 //	iot.ErrTooLarge     payload above MaxPayload, or above what the router takes
-//	iot.ErrNoCredit     nobody consumes
+//	iot.ErrNoCredit     nobody consumes, or events are not stored
 //	iot.ErrTimeout      no outcome in time
-//	iot.ErrUnavailable  not processed, no router, or events that are not stored
+//	iot.ErrUnavailable  not processed, or no router
 //
 // and those of Admit, where the router no longer took the admission's
 // assertion and the device was admitted anew. Neither up nor its payload is
@@ -96,13 +95,10 @@ func (p *Pipeline) Publish(ctx context.Context, who Admission, up *Upload) error
 	if err := p.check(up); err != nil {
 		return err
 	}
-	if up.Endpoint == iot.Event && !p.o.Events {
-		return &iot.Error{Sentinel: iot.ErrUnavailable, Text: TextNoEvents, RetryAfter: 2 * time.Second}
-	}
 	m := p.message(who, up)
 	err := p.o.Downstream.Send(ctx, m)
 	if !errors.Is(err, iot.ErrForbidden) {
-		return downstreamError(err)
+		return downstreamError(eventError(up, err))
 	}
 	if who, err = p.o.Admissions.renew(ctx, who); err != nil {
 		return err
@@ -112,7 +108,15 @@ func (p *Pipeline) Publish(ctx context.Context, who Admission, up *Upload) error
 	if err = p.o.Downstream.Send(ctx, again); errors.Is(err, iot.ErrForbidden) {
 		err = &shownError{shown: iot.Errorf(iot.ErrUnavailable, TextUnavailable), cause: fmt.Errorf("router refused a fresh assertion: %v", err)}
 	}
-	return downstreamError(err)
+	return downstreamError(eventError(up, err))
+}
+
+// eventError says what no credit means for an event: it needs no consumer.
+func eventError(up *Upload, err error) error {
+	if up.Endpoint == iot.Event && errors.Is(err, iot.ErrNoCredit) {
+		return &shownError{shown: iot.Errorf(iot.ErrNoCredit, TextNoEvents), cause: err}
+	}
+	return err
 }
 
 // check applies the rules that need no look-up (contract: adapters 5.1, 5.2).

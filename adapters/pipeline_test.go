@@ -71,7 +71,7 @@ func TestPublishChecks(t *testing.T) {
 		{"content type too long", adapters.Upload{Endpoint: iot.Telemetry, ContentType: strings.Repeat("x", 256)}, iot.ErrInvalid},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, adapters.Options{Events: true})
+			w := newWorld(t, adapters.Options{})
 			m, err := w.publish(t, tt.up)
 			if !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
@@ -194,7 +194,7 @@ func TestTTL(t *testing.T) {
 		{"limits unreadable", iot.Event, 1, sec(5), nil, `[1]`, 5 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, adapters.Options{Events: true})
+			w := newWorld(t, adapters.Options{})
 			w.inv.Defaults(tt.defaults, nil, tt.limits)
 			m, err := w.publish(t, adapters.Upload{Endpoint: tt.endpoint, QoS: tt.qos, TTL: tt.own, ContentType: "a/b"})
 			if err != nil {

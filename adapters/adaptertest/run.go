@@ -63,12 +63,12 @@ type env struct {
 	h    Harness
 }
 
-func (h Harness) start(t *testing.T, events bool) env {
+func (h Harness) start(t *testing.T) env {
 	e := env{inv: &Invoker{}, down: &Downstream{}, h: h}
 	adm := adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: e.inv, MaxAge: time.Hour})
 	t.Cleanup(adm.Close)
 	e.Client = h.Start(t, adapters.NewPipeline(adapters.Options{
-		Type: h.Type, Admissions: adm, Downstream: e.down, Events: events,
+		Type: h.Type, Admissions: adm, Downstream: e.down,
 	}))
 	return e
 }

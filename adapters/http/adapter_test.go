@@ -103,7 +103,7 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/telemetry//device:2", adaptertest.Gateway, 405, ""},
 	} {
 		t.Run(tt.method+" "+tt.target[:min(len(tt.target), 40)], func(t *testing.T) {
-			w := newWorld(t, http.Options{}, adapters.Options{Events: true})
+			w := newWorld(t, http.Options{}, adapters.Options{})
 			rec := w.do(tt.method, tt.target, "22.5", as(tt.as), text)
 			if rec.Code != tt.want {
 				t.Errorf("got %d %s, want %d", rec.Code, rec.Body, tt.want)
@@ -243,7 +243,7 @@ func TestQoSAndTTL(t *testing.T) {
 		{"/event", "hono-ttd: 30", 202, 1, 0},
 	} {
 		t.Run(tt.target+" "+tt.header, func(t *testing.T) {
-			w := newWorld(t, http.Options{}, adapters.Options{Events: true})
+			w := newWorld(t, http.Options{}, adapters.Options{})
 			rec := w.do("POST", tt.target, "x", as(adaptertest.Device), text, tt.header)
 			if rec.Code != tt.want {
 				t.Fatalf("got %d %s, want %d", rec.Code, rec.Body, tt.want)
@@ -339,8 +339,9 @@ func TestFailures(t *testing.T) {
 
 func TestEventsThatAreNotStored(t *testing.T) {
 	w := newWorld(t, http.Options{}, adapters.Options{})
+	w.down.Outcome(func(*iot.Message) error { return iot.ErrNoCredit })
 	rec := w.do("POST", "/event", "x", as(adaptertest.Device), text)
-	if want := `{"error":"events are not stored by this installation yet"}`; rec.Code != 503 || rec.Body.String() != want || rec.Header().Get("Retry-After") != "2" {
+	if want := `{"error":"events cannot be stored now"}`; rec.Code != 503 || rec.Body.String() != want || rec.Header().Get("Retry-After") != "2" {
 		t.Errorf("got %d %s, Retry-After %q; want 503 %s, 2", rec.Code, rec.Body, rec.Header().Get("Retry-After"), want)
 	}
 	if rec = w.do("POST", "/event", "x", as(adaptertest.Device), text, "QoS-Level: 0"); rec.Code != 400 {

@@ -49,7 +49,7 @@ func FuzzPath(f *testing.F) {
 		f.Add("POST", s)
 	}
 	f.Fuzz(func(t *testing.T, method, path string) {
-		w := newWorld(t, http.Options{}, adapters.Options{Events: true})
+		w := newWorld(t, http.Options{}, adapters.Options{})
 		r := httptest.NewRequest("PUT", "/", strings.NewReader("x"))
 		r.Method, r.URL, r.RequestURI = method, &url.URL{Path: path}, path
 		r.SetBasicAuth("gateway-1@tenant-1", adaptertest.Password)

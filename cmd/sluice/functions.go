@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sluice-iot/sluice/cmd/internal/eventlog"
 	"github.com/sluice-iot/sluice/cmd/internal/identity"
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/events/invoke/inproc"
@@ -20,20 +21,73 @@ import (
 
 // Roles implements [edge.Functions].
 func (i *installation) Roles() []string {
+	if !i.withIdentity {
+		return []string{config.RoleFunction}
+	}
 	return []string{config.RoleManagement, config.RoleFunction}
 }
 
 // Identities implements [edge.Functions].
 func (i *installation) Identities() error { return i.createOperator() }
 
-// Open implements [edge.Functions]: it makes the identity functions.
+// Open implements [edge.Functions].
 func (i *installation) Open(ctx, work context.Context) (events.Invoker, error) {
 	poster, err := i.poster()
 	if err != nil {
 		return nil, err
 	}
+	if i.withIdentity {
+		if err := i.openIdentity(ctx, work, poster); err != nil {
+			return nil, err
+		}
+	}
+	if i.withEvents && i.cfg.Functions.Events == "" {
+		if err := i.openEvents(ctx, work); err != nil {
+			return nil, err
+		}
+	}
+	i.invoker, err = inproc.New(i.log, i.functions()...)
+	return i.invoker, err
+}
+
+// Events implements [edge.Functions].
+func (i *installation) Events() events.Invoker {
+	if i.eventlog == nil {
+		return nil
+	}
+	return i.invoker
+}
+
+// functions are those of this process.
+func (i *installation) functions() (all []events.Function) {
+	if i.identity != nil {
+		all = append(all, i.identity.Functions()...)
+	}
+	if i.eventlog != nil {
+		all = append(all, i.eventlog.Functions()...)
+	}
+	return all
+}
+
+// openEvents makes the event store.
+func (i *installation) openEvents(ctx, work context.Context) (err error) {
+	if i.eventlog, err = eventlog.Open(ctx, i.cfg, i.process.Data, i.log, nil); err != nil {
+		return err
+	}
+	i.process.OnClose(func() {
+		if err := i.eventlog.Close(); err != nil {
+			i.log.Error("close the event store", "err", err)
+		}
+	})
+	i.process.Health.Readiness("events", i.eventlog.Readiness)
+	i.process.Go(func() { i.eventlog.Sweep(work, i.log) })
+	return nil
+}
+
+// openIdentity makes the identity functions.
+func (i *installation) openIdentity(ctx, work context.Context, poster events.Poster) (err error) {
 	if i.identity, err = identity.Open(ctx, i.cfg, i.process.Data, i.log, identity.Deps{Poster: poster}); err != nil {
-		return nil, err
+		return err
 	}
 	i.process.OnClose(func() {
 		if err := i.identity.Close(); err != nil {
@@ -43,11 +97,16 @@ func (i *installation) Open(ctx, work context.Context) (events.Invoker, error) {
 	i.process.Health.Readiness("registry", i.identity.Readiness)
 	i.process.Metrics.MustRegister(changeFigures(i.identity.Posted)...)
 	i.process.Go(func() { i.identity.KeepKeys(work, i.cfg, i.log) })
-	return inproc.New(i.log, i.identity.Functions()...)
+	return nil
 }
 
 // Keys implements [edge.Functions].
-func (i *installation) Keys() assertion.KeySource { return i.identity.KeySource() }
+func (i *installation) Keys() assertion.KeySource {
+	if i.identity == nil {
+		return nil
+	}
+	return i.identity.KeySource()
+}
 
 // poster brings changes of the registry to the router of this process and to
 // those that are configured; nil where there is neither.
@@ -78,16 +137,13 @@ func (i *installation) poster() (events.Poster, error) {
 
 // Serve implements [edge.Functions]: it serves management and, to components, the functions.
 func (i *installation) Serve(work context.Context) error {
-	m := &i.cfg.Management
-	api := management.New(i.identity.Registry, management.Directory(i.process.Directory), management.Options{
-		MaxBody: int64(m.MaxPayloadSize), MaxBulk: int64(m.MaxBulkSize), Open: !m.AuthenticationRequired, Origin: m.CORSAllowedOrigin, Realm: m.Realm, Log: i.log})
-	for _, s := range i.process.Sockets(config.RoleManagement) {
-		if err := i.process.ServeHTTP(work, s, &http.Server{Handler: api, IdleTimeout: m.IdleTimeout}); err != nil {
+	if i.identity != nil {
+		if err := i.serveManagement(work); err != nil {
 			return err
 		}
 	}
 	for _, s := range i.process.Sockets(config.RoleFunction) {
-		host, err := knative.New(knative.Config{Name: i.cfg.Name, Functions: i.identity.Functions(),
+		host, err := knative.New(knative.Config{Name: i.cfg.Name, Functions: i.functions(),
 			Caller: knative.CertificateCaller, Log: i.log, QuietPeriod: 100 * time.Millisecond})
 		if err != nil {
 			return err
@@ -96,6 +152,18 @@ func (i *installation) Serve(work context.Context) error {
 			return err
 		}
 		i.process.OnClose(host.Drain)
+	}
+	return nil
+}
+
+func (i *installation) serveManagement(work context.Context) error {
+	m := &i.cfg.Management
+	api := management.New(i.identity.Registry, management.Directory(i.process.Directory), management.Options{Events: i.process.Events(),
+		MaxBody: int64(m.MaxPayloadSize), MaxBulk: int64(m.MaxBulkSize), Open: !m.AuthenticationRequired, Origin: m.CORSAllowedOrigin, Realm: m.Realm, Log: i.log})
+	for _, s := range i.process.Sockets(config.RoleManagement) {
+		if err := i.process.ServeHTTP(work, s, &http.Server{Handler: api, IdleTimeout: m.IdleTimeout}); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newUpCommand(), newRouterCommand(), newAdapterCommand(), newFunctionCommand(),
 		newConsumeCommand(), newCertsCommand(), newIdentityCommand(), newConfigCommand(),
-		newTenantCommand(), newDeviceCommand(), newRegistryCommand(), newHealthCommand(),
+		newTenantCommand(), newDeviceCommand(), newEventCommand(), newRegistryCommand(), newHealthCommand(),
 	)
 	return root
 }

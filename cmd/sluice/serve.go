@@ -2,6 +2,7 @@ package main
 
 import (
 	"flag"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -49,7 +50,7 @@ func newUpCommand() *cobra.Command {
 		Short: "Run everything in one process",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd, s, edge.Parts{Router: true, HTTP: true}, &installation{demo: demo}, config.DefaultListeners())
+			return serve(cmd, s, edge.Parts{Router: true, HTTP: true}, &installation{demo: demo, withIdentity: true, withEvents: true}, config.DefaultListeners())
 		},
 	}
 	s = addSettings(cmd.Flags())
@@ -90,12 +91,16 @@ func newAdapterCommand() *cobra.Command {
 func newFunctionCommand() *cobra.Command {
 	var s *command.Settings
 	cmd := &cobra.Command{
-		Use:       "function identity",
-		Short:     "Run functions over HTTP: tenant, credentials, registration, assertion and admission",
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"identity"},
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd, s, edge.Parts{}, &installation{}, config.IdentityFunctionListeners())
+		Use:   "function identity|events...",
+		Short: "Run functions over HTTP",
+		Long: "Run functions over HTTP.\n\n" +
+			"  identity  tenant, credentials, registration, assertion and admission, and the management API\n" +
+			"  events    the event store, which keeps events until applications take them",
+		Args:      cobra.MatchAll(cobra.MinimumNArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"identity", "events"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return serve(cmd, s, edge.Parts{}, &installation{withIdentity: slices.Contains(args, "identity"),
+				withEvents: slices.Contains(args, "events")}, config.IdentityFunctionListeners())
 		},
 	}
 	s = addSettings(cmd.Flags())

@@ -21,33 +21,52 @@ import (
 // lambdaScheme begins the name of a function that is invoked on Lambda.
 const lambdaScheme = "lambda:"
 
-// openFunctions makes the identity functions, or the way to where they are.
+// openFunctions makes the functions of this process, or the way to where they are.
 func (p *Process) openFunctions(ctx, work context.Context) (err error) {
-	switch url := p.cfg.Functions.Identity; {
+	f := &p.cfg.Functions
+	switch {
 	case p.functions != nil:
-		p.invoker, err = p.functions.Open(ctx, work)
-		return err
-	case url == "" && p.parts.HTTP:
+		if p.invoker, err = p.functions.Open(ctx, work); err != nil {
+			return err
+		}
+	case f.Identity == "" && p.parts.HTTP:
 		return errors.New("functions.identity is not set: an adapter needs the URL of the identity functions")
-	case url == "":
-		return nil // a router for applications only; it has no assertion to verify
-	case strings.HasPrefix(url, lambdaScheme):
-		inv, err := invokelambda.New(invokelambda.Config{Function: strings.TrimPrefix(url, lambdaScheme), Source: "//" + p.cfg.Name + "/" + p.instance(), Log: p.log})
-		if err != nil {
+	case f.Identity != "": // without, it is a router for applications only; it has no assertion to verify
+		if p.invoker, err = p.reach(f.Identity); err != nil {
 			return err
 		}
-		p.OnClose(inv.Close)
-		p.invoker = inv
-		return nil
-	default:
-		inv, err := p.functionsByURL(url)
-		if err != nil {
-			return err
-		}
-		p.OnClose(inv.Close)
-		p.invoker = inv
-		return nil
 	}
+	switch {
+	case f.Events != "" && (p.parts.Router || p.functions != nil):
+		p.eventLog, err = p.reach(f.Events)
+	case p.functions != nil:
+		p.eventLog = p.functions.Events()
+	case p.parts.Router:
+		p.log.Warn("events are not kept: functions.events is not set")
+	}
+	return err
+}
+
+// Events answers calls about stored events, nil where there is no event store. It may
+// be called once everything is open.
+func (p *Process) Events() events.Invoker { return p.eventLog }
+
+// reach is the way to functions by their name in the configuration.
+func (p *Process) reach(name string) (events.Invoker, error) {
+	if function, ok := strings.CutPrefix(name, lambdaScheme); ok {
+		inv, err := invokelambda.New(invokelambda.Config{Function: function, Source: "//" + p.cfg.Name + "/" + p.instance(), Log: p.log})
+		if err != nil {
+			return nil, err
+		}
+		p.OnClose(inv.Close)
+		return inv, nil
+	}
+	inv, err := p.functionsByURL(name)
+	if err != nil {
+		return nil, err
+	}
+	p.OnClose(inv.Close)
+	return inv, nil
 }
 
 // functionsByURL proves this process by its certificate, and by a token where one
@@ -93,10 +112,21 @@ func (p *Process) instance() string {
 	}
 }
 
-// Take tells the router of this process of changes of the registry; it may be
-// called once the process is open.
+// Take tells the router of this process of facts: changes of the registry, and
+// events that another router stored. It may be called once the process is open.
 func (p *Process) Take(ctx context.Context, facts []events.Fact) error {
-	return p.follower.Take(ctx, facts)
+	var rest []events.Fact
+	for _, f := range facts {
+		if a, ok := f.(events.EventsAppended); ok {
+			p.router.Appended(a.TenantID, a.Partition, a.End)
+			continue
+		}
+		rest = append(rest, f)
+	}
+	if len(rest) == 0 {
+		return nil
+	}
+	return p.follower.Take(ctx, rest)
 }
 
 // keySource is where a router gets the keys that verify assertions.

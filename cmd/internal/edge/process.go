@@ -41,7 +41,7 @@ type Parts struct {
 	HTTP   bool // the HTTP adapter
 }
 
-// Functions are the identity functions of the same process. Their methods are
+// Functions are the functions of the same process. Their methods are
 // called in the order in which they stand here, each once unless an earlier one fails,
 // except that Keys may be called whenever Open has returned.
 type Functions interface {
@@ -52,7 +52,9 @@ type Functions interface {
 	// Open makes the functions and the way to them; work ends when the process has
 	// stopped, ctx when it is asked to.
 	Open(ctx, work context.Context) (events.Invoker, error)
-	// Keys is where the public keys of assertions are.
+	// Events answers calls about stored events in this process; nil where it does not.
+	Events() events.Invoker
+	// Keys is where the public keys of assertions are, nil where these functions sign none.
 	Keys() assertion.KeySource
 	// Opened is called when everything is open and nothing is served.
 	Opened(ctx context.Context) error
@@ -86,6 +88,7 @@ type Process struct {
 
 	dev        *listen.Development
 	invoker    events.Invoker
+	eventLog   events.Invoker // answers calls about stored events; nil = none are kept
 	verifier   *assertion.Verifier
 	tokens     *authtoken.Issuer // of the Authentication API
 	router     *router.Router

@@ -5,12 +5,16 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/sluice-iot/sluice/events"
+	posthttp "github.com/sluice-iot/sluice/events/post/http"
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/auth/authtoken"
 	"github.com/sluice-iot/sluice/internal/config"
+	"github.com/sluice-iot/sluice/internal/eventstore"
 	"github.com/sluice-iot/sluice/internal/listen"
 	"github.com/sluice-iot/sluice/router"
 	"github.com/sluice-iot/sluice/router/notices"
+	"github.com/sluice-iot/sluice/router/stored"
 )
 
 // openRouter makes the router; it accepts nobody yet.
@@ -27,20 +31,57 @@ func (p *Process) openRouter(_, work context.Context) error {
 		Issuer: p.cfg.Auth.Issuer, Audience: p.cfg.Auth.Audience, Lifetime: p.cfg.Auth.TokenLifetime}); err != nil {
 		return err
 	}
+	kept, err := p.kept()
+	if err != nil {
+		return err
+	}
 	p.router = router.New(router.Options{Name: p.cfg.Name, Directory: p.Directory, Verifier: p.verifier, Addresses: p.cfg.Addresses,
-		Invoker: p.invoker, Tokens: p.tokens, Logger: p.log})
+		Invoker: p.invoker, Tokens: p.tokens, Events: kept, Logger: p.log})
 	o := notices.Options{Invoker: p.invoker, Publisher: p.router, Logger: p.log}
 	if p.verifier != nil {
 		o.Verifier = p.verifier
 	}
 	p.follower = notices.New(o)
-	p.ingress = notices.NewIngress(notices.IngressOptions{Name: p.cfg.Name, Take: p.follower.Take, Token: p.Directory.Token, Logger: p.log})
+	p.ingress = notices.NewIngress(notices.IngressOptions{Name: p.cfg.Name, Take: p.Take, Token: p.Directory.Token, Logger: p.log})
 	p.Metrics.MustRegister(append(ingressFigures(p.ingress.Refused), p.router, p.follower)...)
 	p.group.Go(func() { p.router.Run(work) })
 	p.group.Go(func() { p.follower.Run(work) })
 	p.group.Go(func() { p.tuneMemory(work) })
 	p.group.Go(func() { p.Directory.Watch(work, time.Second) })
 	return nil
+}
+
+// remoteShards is how many appends are on their way to functions at the same time. A store in
+// this process commits one after the other, and what waits meanwhile goes together.
+const remoteShards = 4
+
+// kept is how events are kept, nil where they are not.
+func (p *Process) kept() (*stored.Options, error) {
+	if p.eventLog == nil {
+		return nil, nil
+	}
+	o := &stored.Options{Log: stored.ByInvoker(p.eventLog), Instance: p.instance()}
+	if p.cfg.Functions.Events != "" {
+		o.Shards = remoteShards
+	}
+	if len(p.cfg.Notices.Ingresses) == 0 {
+		return o, nil
+	}
+	// Whichever router holds a partition is behind one of the names: all are told.
+	tlsFor, err := p.ClientTLS()
+	if err != nil {
+		return nil, err
+	}
+	others, err := posthttp.New(posthttp.Config{Name: p.cfg.Name, URLs: p.cfg.Notices.Ingresses, TLS: tlsFor(""), Log: p.log})
+	if err != nil {
+		return nil, err
+	}
+	p.OnClose(others.Close)
+	o.Ingress = p.cfg.Notices.Ingresses[0]
+	o.Tell = func(ctx context.Context, _ string, h eventstore.Holding) error {
+		return others.Post(ctx, []events.Fact{events.EventsAppended{TenantID: h.Tenant, Partition: h.Partition, End: h.End, At: time.Now()}})
+	}
+	return o, nil
 }
 
 // scopes are the roles of a router's listeners, with what is served there.

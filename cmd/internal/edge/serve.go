@@ -52,15 +52,16 @@ func (p *Process) serve(work context.Context) error {
 // serveHealth answers probes, metrics and the public keys.
 func (p *Process) serveHealth(work context.Context) error {
 	mux := observe.NewHandler(p.Health, metrics.Handler(p.Metrics))
-	if p.functions != nil {
+	signs := p.functions != nil && p.functions.Keys() != nil
+	if signs {
 		mux.HandleFunc("GET /.well-known/jwks.json", p.serveKeys)
 	}
 	switch {
-	case p.tokens != nil && p.functions != nil:
+	case p.tokens != nil && signs:
 		mux.Handle("GET /validating-keys", p.tokens.Handler(p.assertionKeys))
 	case p.tokens != nil:
 		mux.Handle("GET /validating-keys", p.tokens.Handler(nil))
-	case p.functions != nil:
+	case signs:
 		mux.HandleFunc("GET /validating-keys", p.serveKeys)
 	}
 	for _, s := range p.sockets[config.RoleHealth] {
