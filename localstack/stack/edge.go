@@ -61,3 +61,6 @@ func (s *Stack) edge(ctx context.Context, name, config, health string, command .
 	env := []string{"AWS_ENDPOINT_URL_LAMBDA=http://" + s.Invoke}
 	return s.run(ctx, edgeGrace, name, s.repository("bin", "sluice"), env, "http://"+health+"/readiness", append(command, "--config", file)...)
 }
+
+// RouterMetrics is the URL of the router's figures.
+func (s *Stack) RouterMetrics() string { return "http://" + s.addresses.routerHealth + "/metrics" }

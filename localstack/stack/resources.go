@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -107,6 +108,9 @@ func (s *Stack) makeQueue(ctx context.Context, name string) (url string, err err
 			text = string(b)
 		}
 		attributes[key] = text
+	}
+	if name == "Notices" && s.o.NoticeRetry > 0 {
+		attributes["VisibilityTimeout"] = strconv.Itoa(s.o.NoticeRetry)
 	}
 	queue := Name + "-" + name
 	out, err := s.SQS.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &queue, Attributes: attributes})

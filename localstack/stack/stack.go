@@ -30,6 +30,9 @@ type Options struct {
 	Parameters map[string]string
 	// Idle is after how long an instance of the function ends that has nothing to do; 0 = 5 min.
 	Idle time.Duration
+	// NoticeRetry is after how many seconds what a router did not take is told again, where
+	// the template's shortest is too long to wait for; 0 = the template's.
+	NoticeRetry int
 	// Addresses; "" = a port of loopback that is free.
 	Device, Northbound, Management, Invoke string
 	Log                                    *slog.Logger
