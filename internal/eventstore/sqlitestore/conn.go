@@ -85,7 +85,8 @@ func (c *conn) each(ctx context.Context, text string, args []any, f func(*sql.Ro
 const (
 	checkpointPages = 8192     // of 4 KiB
 	logBytes        = 64 << 20 // that the log keeps after it was larger
-	cacheKiB        = 4096     // for each connection
+	readerKiB       = 2 << 10  // what a reading connection keeps of the file
+	writerKiB       = 24 << 10 // a transaction that changes more pages than that writes some of them twice
 )
 
 func dsn(path string, busy time.Duration) string {
@@ -95,7 +96,7 @@ func dsn(path string, busy time.Duration) string {
 		"synchronous(FULL)",
 		fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages),
 		fmt.Sprintf("journal_size_limit(%d)", logBytes),
-		fmt.Sprintf("cache_size(-%d)", cacheKiB),
+		fmt.Sprintf("cache_size(-%d)", readerKiB),
 		"temp_store(MEMORY)",
 	}}
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}

@@ -11,6 +11,11 @@ import (
 
 // Partition implements eventstore.Store.
 func (s *Store) Partition(ctx context.Context, key eventstore.Key) (state eventstore.Partition, err error) {
+	select {
+	case <-s.closing:
+		return state, translate(errClosed)
+	default:
+	}
 	if p, known := s.cache.get(key); known && ctx.Err() == nil {
 		return p.state.Clone(), nil
 	}

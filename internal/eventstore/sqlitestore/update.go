@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 
 	"github.com/sluice-iot/sluice/internal/eventstore"
@@ -202,7 +203,11 @@ func (w *writer) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.migrate(ctx); err != nil {
+	_, err = c.sql.ExecContext(ctx, fmt.Sprintf("PRAGMA cache_size = -%d", writerKiB))
+	if err == nil {
+		err = c.migrate(ctx)
+	}
+	if err != nil {
 		c.close()
 		return err
 	}

@@ -1,0 +1,339 @@
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-iot/sluice/internal/eventstore"
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+func openFile(t *testing.T, path string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), path, Options{Busy: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+type producer struct {
+	log *eventstore.Log
+	n   uint64
+}
+
+// bring appends an event of so many bytes, and returns its status.
+func (p *producer) bring(t *testing.T, size int) int {
+	t.Helper()
+	p.n++
+	out, err := p.log.Append(t.Context(), eventstore.AppendRequest{Records: []eventstore.Record{{ID: eventstore.RecordID{Writer: 1, Counter: p.n}, Tenant: "T", Device: "d", Message: make([]byte, size)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := out.Results[0]; a.Status == 503 && a.RetryAfterSeconds == 0 {
+		t.Error("refused without a time to come again")
+	}
+	return out.Results[0].Status
+}
+
+func waiting(t *testing.T, log *eventstore.Log) int64 {
+	t.Helper()
+	s, err := log.Stats(t.Context(), "T")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Waiting
+}
+
+// onWriter lets a test into the writer's connection while nobody else is there.
+func (s *Store) onWriter(t *testing.T, text string) {
+	t.Helper()
+	errs := s.Update(t.Context(), []eventstore.Change{{Key: eventstore.Key{Tenant: "none"}, Apply: func(_ *eventstore.Partition, w *eventstore.Writes) error {
+		w.Unchanged = true
+		_, err := s.writer.c.sql.ExecContext(t.Context(), text)
+		return err
+	}}})
+	if errs != nil {
+		t.Fatal(errs)
+	}
+}
+
+// A full disk refuses, and when there is room again all goes on.
+func TestFull(t *testing.T) {
+	s := openFile(t, filepath.Join(t.TempDir(), "events.db"))
+	p := &producer{log: eventstore.New(s, eventstore.Options{})}
+	s.onWriter(t, "PRAGMA max_page_count = 200")
+	stored := int64(0)
+	for p.bring(t, 20_000) == 200 {
+		if stored++; stored > 100 {
+			t.Fatal("it is never full")
+		}
+	}
+	for range 5 {
+		if got := p.bring(t, 20_000); got != 503 {
+			t.Fatalf("when it is full: %d", got)
+		}
+	}
+	if got := waiting(t, p.log); got != stored {
+		t.Errorf("%d wait, want %d", got, stored)
+	}
+	s.onWriter(t, "PRAGMA max_page_count = 2000")
+	for range 5 {
+		if got := p.bring(t, 20_000); got != 200 {
+			t.Fatalf("when there is room again: %d", got)
+		}
+	}
+	if got := waiting(t, p.log); got != stored+5 {
+		t.Errorf("%d wait, want %d", got, stored+5)
+	}
+}
+
+// So does one that somebody else holds, or that may only be read.
+func TestRefusedForAWhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.db")
+	s, other := openFile(t, path), openFile(t, path)
+	p := &producer{log: eventstore.New(s, eventstore.Options{})}
+	if got := p.bring(t, 10); got != 200 {
+		t.Fatal(got)
+	}
+	held, end, done := make(chan bool), make(chan bool), make(chan []error)
+	go func() {
+		done <- other.Update(context.Background(), []eventstore.Change{{Key: eventstore.Key{Tenant: "U"}, Apply: func(p *eventstore.Partition, _ *eventstore.Writes) error {
+			close(held)
+			<-end
+			p.Fence++
+			return nil
+		}}})
+	}()
+	<-held
+	if got := p.bring(t, 10); got != 503 {
+		t.Errorf("while another holds it: %d", got)
+	}
+	close(end)
+	if errs := <-done; errs != nil {
+		t.Error(errs)
+	}
+	if got := p.bring(t, 10); got != 200 {
+		t.Errorf("afterwards: %d", got)
+	}
+
+	s.onWriter(t, "PRAGMA query_only = 1")
+	if got := p.bring(t, 10); got != 503 {
+		t.Errorf("while it may only be read: %d", got)
+	}
+	if got := p.bring(t, 10); got != 200 { // by a connection that is new
+		t.Errorf("when it may be written: %d", got)
+	}
+	if got := waiting(t, p.log); got != 3 {
+		t.Errorf("%d wait, want 3", got)
+	}
+}
+
+// What another process writes is seen, though states are kept.
+func TestTwoStores(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.db")
+	a, b := openFile(t, path), openFile(t, path)
+	for n := range 10 {
+		for i, s := range []*Store{a, b} {
+			errs := s.Update(t.Context(), []eventstore.Change{{Key: eventstore.Key{Tenant: "T"}, Apply: func(p *eventstore.Partition, w *eventstore.Writes) error {
+				if p.Fence != uint64(2*n+i) {
+					t.Errorf("store %d sees %d, want %d", i, p.Fence, 2*n+i)
+				}
+				p.Fence++
+				return nil
+			}}, {Key: eventstore.Key{Tenant: iot.TenantID(fmt.Sprint("new-", n, i))}, Apply: func(p *eventstore.Partition, w *eventstore.Writes) error {
+				p.Fence++
+				return nil
+			}}})
+			if errs != nil {
+				t.Fatal(errs)
+			}
+		}
+	}
+}
+
+// A file that is damaged refuses, and when it is put right all goes on.
+func TestDamaged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.db")
+	first := openFile(t, path)
+	p := &producer{log: eventstore.New(first, eventstore.Options{})}
+	for range 50 {
+		if got := p.bring(t, 5000); got != 200 {
+			t.Fatal(got)
+		}
+	}
+	if err := first.Close(); err != nil { // the log is copied into the file
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openFile(t, path)
+	bad := append([]byte(nil), good...)
+	for i := 4096; i < len(bad); i++ {
+		bad[i] = 0xaa
+	}
+	write := func(b []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(bad)
+	p.log = eventstore.New(s, eventstore.Options{})
+	if got := p.bring(t, 10); got != 503 {
+		t.Errorf("damaged: %d", got)
+	}
+	if _, err := p.log.Stats(t.Context(), "T"); !errors.Is(err, iot.ErrUnavailable) {
+		t.Errorf("damaged: %v", err)
+	}
+	write(good)
+	if got := p.bring(t, 10); got != 200 {
+		t.Errorf("put right: %d", got)
+	}
+	if got := waiting(t, p.log); got != 51 {
+		t.Errorf("%d wait, want 51", got)
+	}
+}
+
+// Changes that wait are committed together, each with its own outcome; whoever
+// gave up waiting is not in it.
+func TestGroup(t *testing.T) {
+	s := openFile(t, filepath.Join(t.TempDir(), "events.db"))
+	held, end := make(chan bool), make(chan bool)
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		s.Update(context.Background(), []eventstore.Change{{Key: eventstore.Key{Tenant: "first"}, Apply: func(_ *eventstore.Partition, w *eventstore.Writes) error {
+			close(held)
+			<-end
+			w.Unchanged = true
+			return nil
+		}}})
+	})
+	<-held
+	const callers = 40
+	mine := iot.Errorf(iot.ErrExists, "mine")
+	var errs [callers][]error
+	var gone sync.WaitGroup
+	impatient, leave := context.WithCancel(t.Context())
+	for i := range callers {
+		ctx, group := t.Context(), &wait
+		if i%4 == 1 {
+			ctx, group = impatient, &gone
+		}
+		group.Go(func() {
+			errs[i] = s.Update(ctx, []eventstore.Change{{Key: eventstore.Key{Tenant: "T"}, Apply: func(p *eventstore.Partition, _ *eventstore.Writes) error {
+				if p.Fence++; i%4 == 0 {
+					return mine
+				}
+				return nil
+			}}})
+		})
+	}
+	for len(s.writer.requests) < callers {
+		runtime.Gosched()
+	}
+	leave()
+	gone.Wait()
+	close(end)
+	wait.Wait()
+	for i, got := range errs {
+		want := []error{mine, context.Canceled, nil, nil}[i%4]
+		if (got == nil) != (want == nil) || want != nil && !errors.Is(got[0], want) {
+			t.Errorf("caller %d: %v, want %v", i, got, want)
+		}
+	}
+	p, err := s.Partition(t.Context(), eventstore.Key{Tenant: "T"})
+	if err != nil || p.Fence != callers/2 {
+		t.Errorf("%d changes were kept, %v, want %d", p.Fence, err, callers/2)
+	}
+}
+
+// What is too much to be removed at once is removed by and by, without another change.
+func TestTrimGoesOn(t *testing.T) {
+	s := openFile(t, filepath.Join(t.TempDir(), "events.db"))
+	p := &producer{log: eventstore.New(s, eventstore.Options{})}
+	for range 90 {
+		if got := p.bring(t, 250<<10); got != 200 {
+			t.Fatal(got)
+		}
+	}
+	key := eventstore.Key{Tenant: "T", Partition: eventstore.PartitionOf("d")}
+	errs := s.Update(t.Context(), []eventstore.Change{{Key: key, Apply: func(p *eventstore.Partition, _ *eventstore.Writes) error {
+		p.Cursor = p.End - 1
+		return nil
+	}}})
+	if errs != nil {
+		t.Fatal(errs)
+	}
+	for {
+		p, err := s.Partition(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Head == 90 {
+			if p.Bytes > 300<<10 {
+				t.Errorf("%d bytes are left", p.Bytes)
+			}
+			return
+		}
+	}
+}
+
+// States that were not used lately are forgotten, and read again.
+func TestCacheIsBounded(t *testing.T) {
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "events.db"), Options{Cached: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for round := range uint64(3) {
+		for n := range 50 {
+			errs := s.Update(t.Context(), []eventstore.Change{{Key: eventstore.Key{Tenant: iot.TenantID(fmt.Sprint("T", n))}, Apply: func(p *eventstore.Partition, _ *eventstore.Writes) error {
+				if p.Fence != round {
+					t.Errorf("T%d is at %d, want %d", n, p.Fence, round)
+				}
+				p.Fence++
+				return nil
+			}}})
+			if errs != nil {
+				t.Fatal(errs)
+			}
+			if got := len(s.cache.new) + len(s.cache.old); got > 10 {
+				t.Fatalf("%d states are kept", got)
+			}
+		}
+	}
+}
+
+func TestClosed(t *testing.T) {
+	s := openFile(t, filepath.Join(t.TempDir(), "events.db"))
+	p := &producer{log: eventstore.New(s, eventstore.Options{})}
+	if got := p.bring(t, 10); got != 200 {
+		t.Fatal(got)
+	}
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.bring(t, 10); got != 503 {
+		t.Errorf("when it is closed: %d", got)
+	}
+	_, err := s.Partition(t.Context(), eventstore.Key{Tenant: "T", Partition: eventstore.PartitionOf("d")})
+	_, err2 := s.Batches(t.Context(), eventstore.Key{Tenant: "T"}, 1, 1)
+	if !errors.Is(err, iot.ErrUnavailable) || !errors.Is(err2, iot.ErrUnavailable) {
+		t.Errorf("when it is closed: %v, %v", err, err2)
+	}
+}
