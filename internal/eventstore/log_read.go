@@ -64,6 +64,13 @@ type collector struct {
 	change reading
 }
 
+// wanted is how many bytes to ask for, for so many records: what is read costs, even where it is not
+// wanted. Where records are larger than that the next call brings the rest.
+func wanted(records uint64, bytes int) int {
+	const typical = 2 << 10
+	return max(1, int(min(uint64(max(bytes, 1)), records*typical)))
+}
+
 // take adds a record, or notes that it has expired; false = it finds no room.
 func (c *collector) take(r Record) bool {
 	if r.Expires != 0 && r.Expires <= c.now {
@@ -85,7 +92,7 @@ func (c *collector) dueAgain(ctx context.Context) error {
 	for _, run := range c.p.due(c.now, c.records) {
 		next := run.From
 		for next <= run.To {
-			batches, err := c.store.Batches(ctx, c.key, next, c.bytes)
+			batches, err := c.store.Batches(ctx, c.key, next, wanted(run.To-next+1, c.bytes))
 			if err != nil {
 				return err
 			}
@@ -112,7 +119,7 @@ func (c *collector) unread(ctx context.Context) error {
 		return nil
 	}
 	for !c.full && c.change.next < c.p.End && c.records > 0 && (c.bytes > 0 || len(c.out) == 0) {
-		batches, err := c.store.Batches(ctx, c.key, c.change.next, max(c.bytes, 1))
+		batches, err := c.store.Batches(ctx, c.key, c.change.next, wanted(uint64(c.records), c.bytes))
 		if err != nil {
 			return err
 		}
@@ -177,7 +184,7 @@ func (l *Log) encoded(ctx context.Context, key Key, spans []Span) (map[uint64][]
 	out := map[uint64][]byte{}
 	for _, s := range spans {
 		for next := s.From; next <= s.To; {
-			batches, err := l.store.Batches(ctx, key, next, MaxBatchBytes)
+			batches, err := l.store.Batches(ctx, key, next, wanted(s.To-next+1, MaxBatchBytes))
 			if err != nil {
 				return nil, err
 			}

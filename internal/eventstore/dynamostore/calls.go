@@ -13,6 +13,7 @@ import (
 const (
 	// Limits of DynamoDB.
 	maxBatchPut    = 25      // writes of one BatchWriteItem
+	maxGets        = 100     // reads of one transaction
 	maxTransaction = 4 << 20 // bytes of a transaction
 
 	// maxTries is how often a request is sent.
@@ -49,17 +50,36 @@ func (s *Store) get(ctx context.Context, k key) (found item, err error) {
 
 // gone reports whether there is no item, and no transaction under way
 // that puts it there: a plain read would not see such an item yet.
-func (s *Store) gone(ctx context.Context, k key) (gone bool, err error) {
+func (s *Store) gone(ctx context.Context, k key) (bool, error) {
+	n, calm, err := s.count(ctx, []key{k})
+	return calm && n == 0, err
+}
+
+// count returns how many of the items there are. calm is false when a transaction on one
+// of them is under way.
+func (s *Store) count(ctx context.Context, keys []key) (n int, calm bool, err error) {
+	in := &dynamodb.TransactGetItemsInput{}
+	for _, k := range keys {
+		in.TransactItems = append(in.TransactItems, types.TransactGetItem{
+			Get: &types.Get{TableName: &s.table, Key: k.item(), ProjectionExpression: aws.String("pk")}})
+	}
 	err = s.call(ctx, func(ctx context.Context) error {
-		out, err := s.db.TransactGetItems(ctx, &dynamodb.TransactGetItemsInput{TransactItems: []types.TransactGetItem{{
-			Get: &types.Get{TableName: &s.table, Key: k.item(), ProjectionExpression: aws.String("pk")}}}})
+		out, err := s.db.TransactGetItems(ctx, in)
 		if hasCode(err, "TransactionCanceledException") {
 			return nil
 		}
-		gone = err == nil && (len(out.Responses) == 0 || len(out.Responses[0].Item) == 0)
-		return err
+		if err != nil {
+			return err
+		}
+		calm = true
+		for _, r := range out.Responses {
+			if len(r.Item) > 0 {
+				n++
+			}
+		}
+		return nil
 	})
-	return gone, err
+	return n, calm, err
 }
 
 // question is a query of one partition key in the order of its sort keys.

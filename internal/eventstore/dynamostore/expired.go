@@ -82,7 +82,9 @@ func (s *Store) sweep(ctx context.Context, k eventstore.Key, until int64, max in
 func (s *Store) tidy(ctx context.Context, k eventstore.Key, st *stored, w *walk) error {
 	n := *st
 	n.version, n.token, n.expiry = st.version+1, newToken(), 0
-	n.state.Head, n.state.Bytes = w.head, w.bytes
+	if st.state.Head == 0 || st.state.Cursor <= st.state.Head { // else batches below the cursor are still to be removed
+		n.state.Head, n.state.Bytes = w.head, w.bytes
+	}
 	n.note(w.next)
 	_, err := s.write(ctx, k, st, &n, moveExpiry(k, st.expiry, n.expiry))
 	if errors.Is(err, errMoved) || errors.Is(err, errBusy) {

@@ -110,15 +110,52 @@ func (s *Store) batches(ctx context.Context, k eventstore.Key, from uint64, maxB
 	return all, true, nil
 }
 
-// DeadLetters implements eventstore.Store.
+// DeadLetters implements eventstore.Store. A letter that a transaction under way removes is still seen by a
+// plain read, beside a state that counts it no longer; so those that were found are
+// asked for once more in transactions.
 func (s *Store) DeadLetters(ctx context.Context, k eventstore.Key, from uint64, max int) (all []eventstore.DeadLetter, err error) {
 	if max <= 0 || storable(k.Tenant) != nil {
 		return nil, nil
 	}
+	patience, cancel := context.WithTimeoutCause(ctx, s.patience, errBusy)
+	defer cancel()
+	for try := 0; ; try++ {
+		settled := false
+		if all, err = s.deadLetters(patience, k, from, max); err == nil {
+			settled, err = s.settled(patience, k, all)
+		}
+		if err == nil && !settled {
+			err = s.pause(patience, try)
+		}
+		if err != nil {
+			return nil, s.impatient(ctx, err)
+		}
+		if settled {
+			return all, nil
+		}
+	}
+}
+
+func (s *Store) deadLetters(ctx context.Context, k eventstore.Key, from uint64, max int) (all []eventstore.DeadLetter, err error) {
 	q := question{pk: deadPK(k), from: position(from), limit: func() int { return min(max-len(all), 1000) }}
 	err = s.query(ctx, q, func(i item) (bool, error) {
 		all = append(all, eventstore.DeadLetter{Position: lastOf(i), At: i.num("at"), Attempts: uint16(i.num("n")), Reason: i.str("r"), Record: i.bytes("d")})
 		return len(all) == max, nil
 	})
 	return all, err
+}
+
+// settled reports whether all letters are there and no transaction is about to remove one.
+func (s *Store) settled(ctx context.Context, k eventstore.Key, all []eventstore.DeadLetter) (bool, error) {
+	for len(all) > 0 {
+		var keys []key
+		for size := 0; len(all) > 0 && len(keys) < maxGets && (len(keys) == 0 || size+len(all[0].Record) < maxTransaction/2); all = all[1:] {
+			size += len(all[0].Record)
+			keys = append(keys, key{deadPK(k), position(all[0].Position)})
+		}
+		if n, calm, err := s.count(ctx, keys); err != nil || !calm || n < len(keys) {
+			return false, err
+		}
+	}
+	return true, nil
 }

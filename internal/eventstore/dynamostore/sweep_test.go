@@ -3,6 +3,7 @@ package dynamostore_test
 import (
 	"fmt"
 	"math"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -282,6 +283,31 @@ func TestDropMany(t *testing.T) {
 	wantState(t, s, fmt.Sprintf("end %d head 1 bytes 2 [1 %d]", many+1, many))
 }
 
+// TestSweepWhileTrimming has a sweep come by while the first of many batches that are done are removed.
+func TestSweepWhileTrimming(t *testing.T) {
+	o := options(t)
+	s, x := open(t, o), behind(t, o)
+	const many, hour = 260, 3_600_000
+	now := time.Now().Add(48 * time.Hour).UnixMilli()
+	for n := 0; n < many; n += 20 {
+		must(t, update(s, func(p *eventstore.Partition, w *eventstore.Writes) {
+			for range 20 {
+				add(p, w, 1, now+int64(n)*hour)
+			}
+		}))
+	}
+	must(t, update(s, func(p *eventstore.Partition, _ *eventstore.Writes) { p.Cursor = 251 }))
+	p, err := s.Partition(t.Context(), key)
+	must(t, err)
+	want(t, "head and bytes", []any{p.Head, p.Bytes}, []any{201, 60})
+	found, err := s.Expired(t.Context(), now+2*hour, 100)
+	must(t, err)
+	want(t, "expired", len(found), 0)
+	must(t, update(s, func(p *eventstore.Partition, _ *eventstore.Writes) { p.Seen++ }))
+	want(t, "state", state(t, s), "end 261 head 251 bytes 10 [251 252 253 254 255 256 257 258 259 260]")
+	want(t, "batches", len(x.items("b#")), 10)
+}
+
 func TestNames(t *testing.T) {
 	s := open(t, options(t))
 	ids := []iot.TenantID{"a#b", "a%23b", iot.TenantID(strings.Repeat("#", 1024)), iot.TenantID(strings.Repeat("t", 1024))}
@@ -319,5 +345,37 @@ func TestNames(t *testing.T) {
 		p, err := s.Partition(t.Context(), eventstore.Key{Tenant: id})
 		must(t, err)
 		want(t, "a partition that cannot be", p, eventstore.NewPartition())
+	}
+}
+
+// TestLetterNotRemovedYet has a query see dead letters that a transaction under way removes.
+func TestLetterNotRemovedYet(t *testing.T) {
+	s, w, o := wired(t)
+	must(t, update(s, func(p *eventstore.Partition, w *eventstore.Writes) {
+		for n := range uint64(3) {
+			w.Dead = append(w.Dead, eventstore.DeadLetter{Position: n + 1, Record: []byte("r")})
+		}
+	}))
+	other := open(t, o)
+	for _, step := range []string{"under way", "done meanwhile"} {
+		fault := false
+		w.set(func(operation string) (*http.Response, error) {
+			if operation != "TransactGetItems" || fault {
+				return nil, nil
+			}
+			fault = true
+			if step == "under way" {
+				return canceled("TransactionConflict"), nil
+			}
+			return nil, update(other, func(_ *eventstore.Partition, w *eventstore.Writes) { w.DropDead = []uint64{2} })
+		}, nil)
+		found, err := s.DeadLetters(t.Context(), key, 0, 100)
+		if must(t, err); !fault {
+			t.Fatal("nobody asked whether the letters stay")
+		}
+		w.set(nil, nil)
+		left, err := other.DeadLetters(t.Context(), key, 0, 100)
+		must(t, err)
+		want(t, step, fmt.Sprint(found), fmt.Sprint(left))
 	}
 }
