@@ -443,6 +443,7 @@ func (a *address) removeReceiver(w *work, r *receiver) {
 	delete(a.receivers, r)
 	if a.kind == Stored {
 		a.shelf.Receivers(a.name, len(a.receivers))
+		a.tellShelf(false)
 		return
 	}
 	if len(a.receivers) == 0 {
@@ -518,10 +519,7 @@ func (a *address) refresh(w *work, r *receiver, unblock bool) {
 		r.c.Unlock()
 	}
 	if a.kind == Stored {
-		a.setGiven(r, credit)
-		if credit > 0 || drain {
-			a.shelf.Wanted(a.name, drain)
-		}
+		a.credited(w, r, credit, drain)
 		return
 	}
 	if a.kind != Multicast {

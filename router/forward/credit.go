@@ -128,6 +128,11 @@ func (a *address) sync(s *sender) {
 // that we are yet to see: they are part of n, so the engine's credit moves by as
 // much as ours. The connection of s is locked.
 func (a *address) setCredit(b *peer.Batch, s *sender, n int) {
+	if a.kind == Stored { // nobody's share
+		s.l.SetCredit(uint32(n))
+		b.Touch(s.c)
+		return
+	}
 	had := int(s.l.Credit())
 	has := max(0, had+n-s.out)
 	if has == had {

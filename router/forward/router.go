@@ -203,6 +203,9 @@ func (r *Router) outcomes(w *work, c *peer.Conn, events []peer.Event) int {
 		r.handedOut(w, x, &events[0])
 		return 1
 	}
+	if _, ok := events[0].Token.Ref.(Taker); ok {
+		return r.taken(w, c, events)
+	}
 	x, _ := events[0].Link.Data.(*receiver)
 	from, _ := events[0].Token.Ref.(*peer.Link)
 	if from == nil {
@@ -263,11 +266,8 @@ func (r *Router) copied(w *work, c *peer.Conn, one []peer.Event) {
 	if !one[0].Settled {
 		r.confirm(w, c, one)
 	}
-	switch m := one[0].Token.Ref.(type) {
-	case *copies:
+	if m, ok := one[0].Token.Ref.(*copies); ok {
 		r.copyOutcome(w, m, one[0].State)
-	case Taker:
-		m.Outcome(one[0].State)
 	}
 }
 
@@ -446,7 +446,7 @@ func (r *Router) all() (addresses []*address, conns []*peer.Conn) {
 	return slices.Collect(maps.Values(r.addresses)), slices.Collect(maps.Keys(r.conns))
 }
 
-// unsettled counts the deliveries that receivers have, and those that wait for one.
+// unsettled counts the deliveries that receivers have, and those that wait for one or to be kept.
 func (r *Router) unsettled() (n int) {
 	addresses, conns := r.all()
 	for _, c := range conns {
@@ -456,7 +456,7 @@ func (r *Router) unsettled() (n int) {
 	}
 	for _, a := range addresses {
 		a.mu.Lock()
-		n += a.surplus.len()
+		n += a.surplus.len() + a.kept()
 		a.mu.Unlock()
 	}
 	return n

@@ -22,10 +22,10 @@ type Shelf interface {
 	Full() bool
 	// Receivers is told how many receivers an address has, whenever that changes.
 	Receivers(address string, n int)
-	// Wanted is told that a receiver of the address has credit. With drain it wants
-	// what is there now and no more: the shelf calls [Router.Drained] when it has
-	// offered all that.
-	Wanted(address string, drain bool)
+	// Wanted is told whether a receiver of the address has credit, whenever one has said something
+	// of it. With drain one wants what is there now and no more: the shelf
+	// calls [Router.Drained] when it has offered all that.
+	Wanted(address string, credit, drain bool)
 }
 
 // Deposit is a delivery that its sender awaits the outcome of, unless it is settled.
@@ -76,9 +76,7 @@ func (r *Router) deposit(w *work, c *peer.Conn, a *address, events []peer.Event)
 			continue
 		case ev.State != nil: // refused by the gate
 			a.counts.Rejected++
-			if !ev.Settled {
-				w.placed = append(w.placed, placement{s: s, id: ev.ID, state: ev.State})
-			}
+			w.placed = append(w.placed, placement{s: s, id: ev.ID, state: ev.State})
 			continue
 		}
 		d := &Deposit{Message: w.parts[i].join(), Settled: ev.Settled, s: s, id: ev.ID}
@@ -89,7 +87,7 @@ func (r *Router) deposit(w *work, c *peer.Conn, a *address, events []peer.Event)
 	if len(w.placed) > 0 {
 		c.Lock()
 		for _, p := range w.placed {
-			p.s.l.Settle(p.id, p.state, true)
+			p.s.l.Settle(p.id, p.state, true) // one that its sender has settled is not touched
 			a.replenish(w.b, p.s)
 		}
 		w.b.Touch(c)
@@ -129,21 +127,18 @@ func (r *Router) Answer(list []Answered) {
 		}
 		s, a := d.s, d.s.a
 		a.mu.Lock()
-		if !s.gone {
-			s.c.Lock()
-		}
+		s.c.Lock()
 		for ; i < len(list) && list[i].Deposit.s == s; i++ {
 			d := list[i].Deposit
 			s.kept--
-			if !s.gone && !d.Settled {
+			if !d.Settled {
+				// A link without an address of its own may have let go of this one: it is there all the same.
 				s.l.Settle(d.id, list[i].State, true)
 			}
 		}
-		if !s.gone {
-			a.replenish(&b, s)
-			b.Touch(s.c)
-			s.c.Unlock()
-		}
+		a.replenish(&b, s)
+		b.Touch(s.c)
+		s.c.Unlock()
 		a.mu.Unlock()
 	}
 	b.Flush()
@@ -191,8 +186,9 @@ func (r *Router) Offer(name string, list []Offer) (taken int, more bool) {
 		x := &list[i]
 		to, res := a.send(w, &peer.Outgoing{Token: peer.Token{Ref: x.Taker}, Head: x.Head, Tail: x.Tail})
 		if res == peer.TooLarge {
+			// Another receiver may take it, later.
 			a.counts.Rejected++
-			known = append(known, told{x.Taker, stateTooLarge})
+			known = append(known, told{x.Taker, amqp.StateDeliveryFailed})
 			taken++
 			continue
 		}
@@ -200,6 +196,9 @@ func (r *Router) Offer(name string, list []Offer) (taken int, more bool) {
 			break
 		}
 		taken++
+		if to.l.Drain() && to.l.Credit() == 0 {
+			to.l.Drained() // it has got all it asked for
+		}
 		if p := sentTo(to); p.state != nil {
 			known = append(known, told{x.Taker, p.state})
 		}
@@ -235,6 +234,51 @@ func (r *Router) Drained(name string) {
 		x.c.Unlock()
 		a.setGiven(x, credit)
 	}
+	a.tellShelf(false)
 	a.mu.Unlock()
 	b.Flush()
+}
+
+// tellShelf tells whether a receiver has credit.
+func (a *address) tellShelf(drain bool) { a.shelf.Wanted(a.name, a.ready.head() != nil, drain) }
+
+// credited looks at what a receiver of a stored address has said of its credit.
+func (a *address) credited(w *work, r *receiver, credit int, drain bool) {
+	a.setGiven(r, credit)
+	if drain && credit == 0 {
+		r.c.Lock()
+		r.l.Drained()
+		w.b.Touch(r.c)
+		r.c.Unlock()
+		drain = false
+	}
+	a.tellShelf(drain)
+}
+
+// taken tells takers the outcomes at the head of events, and returns how many that were.
+func (r *Router) taken(w *work, c *peer.Conn, events []peer.Event) int {
+	n, confirm := 0, false
+	for ; n < len(events) && events[n].Kind == peer.EventOutcome && events[n].Link == events[0].Link; n++ {
+		t, ok := events[n].Token.Ref.(Taker)
+		if !ok {
+			break
+		}
+		t.Outcome(events[n].State)
+		confirm = confirm || !events[n].Settled
+	}
+	if confirm {
+		r.confirm(w, c, events[:n])
+	}
+	if x, ok := events[0].Link.Data.(*receiver); ok {
+		x.a.settled(x, n)
+	}
+	return n
+}
+
+// kept counts the deposits that are not answered.
+func (a *address) kept() (n int) {
+	for s := range a.senders {
+		n += s.kept
+	}
+	return n
 }

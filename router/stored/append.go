@@ -19,8 +19,8 @@ const (
 	// overhead is what a delivery costs besides its message.
 	overhead = 256
 
-	// appendTime bounds one append with its repetitions. A sender that is told of a failure sends
-	// again, so a long wait would only fill the memory.
+	// appendTime bounds one append with its repetitions, and how long a delivery waits for its
+	// turn. A sender that is told of a failure sends again, so a long wait would only fill the memory.
 	appendTime  = 5 * time.Second
 	appendRetry = 20 * time.Millisecond
 )
@@ -29,6 +29,7 @@ const (
 type item struct {
 	deposit *forward.Deposit
 	record  eventstore.Record
+	since   time.Time
 }
 
 func (it *item) size() int64 { return int64(len(it.record.Message)) + overhead }
@@ -51,6 +52,9 @@ func (a *appender) put(items []item) (rest []item) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.s.ctx.Err() != nil {
+		return items
+	}
 	for i := range items {
 		size := items[i].size()
 		if queued := a.s.queued.Add(size); queued > maxQueued {
@@ -74,7 +78,11 @@ func (a *appender) put(items []item) (rest []item) {
 // run appends until nothing is queued.
 func (a *appender) run() {
 	for {
-		batch := a.next()
+		late, batch := a.next()
+		if len(late) > 0 {
+			a.s.m.failed.Add(int64(len(late)))
+			a.answer(late, func(int) amqp.Raw { return amqp.StateReleased })
+		}
 		if batch == nil {
 			return
 		}
@@ -82,11 +90,19 @@ func (a *appender) run() {
 	}
 }
 
-// next takes as much of the queue as one append may have; nil when it is empty.
-func (a *appender) next() []item {
+// next takes as much of the queue as one append may have, none when it is empty, and
+// before it what has waited for too long.
+func (a *appender) next() (late, batch []item) {
+	now := a.s.o.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	n, size := 0, 0
+	n := 0
+	for n < len(a.queue) && now.Sub(a.queue[n].since) > appendTime {
+		n++
+	}
+	late, a.queue = a.queue[:n:n], a.queue[n:]
+	n = 0
+	size := 0
 	for n < len(a.queue) && n < eventstore.MaxRecords {
 		size += a.queue[n].record.Size()
 		if n > 0 && size > eventstore.MaxBatchBytes {
@@ -96,13 +112,28 @@ func (a *appender) next() []item {
 	}
 	if n == 0 {
 		a.running, a.queue = false, nil
-		return nil
+		return late, nil
 	}
-	batch := a.queue[:n:n]
+	batch = a.queue[:n:n]
 	if a.queue = a.queue[n:]; len(a.queue) == 0 {
 		a.queue = nil
 	}
-	return batch
+	return late, batch
+}
+
+// answer tells the senders of items what became of them, and that there is room.
+func (a *appender) answer(items []item, state func(i int) amqp.Raw) {
+	s := a.s
+	answers := make([]forward.Answered, len(items))
+	freed := int64(0)
+	for i := range items {
+		answers[i] = forward.Answered{Deposit: items[i].deposit, State: state(i)}
+		freed += items[i].size()
+	}
+	s.o.Router.Answer(answers)
+	if left := s.queued.Add(-freed); left < maxQueued/4 && s.full.CompareAndSwap(true, false) {
+		s.o.Router.Resume()
+	}
 }
 
 // append stores a batch, tells the senders, and hands what is live to its tenant.
@@ -119,32 +150,15 @@ func (a *appender) append(batch []item) {
 	if err == nil && len(result.Results) != len(records) {
 		err = iot.Errorf(iot.ErrUnavailable, "%d results for %d records", len(result.Results), len(records))
 	}
-	answers := make([]forward.Answered, len(batch))
-	for i := range batch {
-		answers[i] = forward.Answered{Deposit: batch[i].deposit}
-		if err != nil {
-			answers[i].State = stateOf(err)
-			s.m.failed.Add(1)
-			continue
-		}
-		answers[i].State = a.outcome(&result.Results[i])
-	}
+	s.say(err)
 	if err != nil {
-		s.say(err)
-	} else {
-		s.say(nil)
+		s.m.failed.Add(int64(len(batch)))
+		state := stateOf(err)
+		a.answer(batch, func(int) amqp.Raw { return state })
+		return
 	}
-	s.o.Router.Answer(answers)
-	freed := int64(0)
-	for i := range batch {
-		freed += batch[i].size()
-	}
-	if left := s.queued.Add(-freed); left < maxQueued/4 && s.full.CompareAndSwap(true, false) {
-		s.o.Router.Resume()
-	}
-	if err == nil {
-		s.stored(records, result)
-	}
+	a.answer(batch, func(i int) amqp.Raw { return a.outcome(&result.Results[i]) })
+	s.stored(records, result)
 }
 
 // call appends with repetitions: the same records, so that nothing is stored twice.

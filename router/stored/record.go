@@ -44,16 +44,18 @@ func record(tenant iot.TenantID, message []byte, now int64) (r eventstore.Record
 }
 
 // head is the header section with which a stored message goes out: what is left of
-// its time to live, and whether it was delivered before. tail is the rest of the message.
-func head(message []byte, attempt uint16, expires, now int64) (header, tail []byte) {
+// its time to live, and whether it was delivered before; it is appended to b. tail is the rest of the message.
+func head(b, message []byte, attempt uint16, expires, now int64) (header, tail, out []byte) {
 	h, tail, err := amqp.SplitHeader(message)
 	if err != nil {
-		return nil, message // it was whole when it came
+		return nil, message, b // it was whole when it came
 	}
 	h.Durable = true
 	h.FirstAcquirer, h.DeliveryCount = attempt == 0, uint32(attempt)
 	if h.HasTTL = expires != 0; h.HasTTL {
 		h.TTL = uint32(min(max(1, expires-now), 1<<32-1))
 	}
-	return h.Append(nil), tail
+	at := len(b)
+	b = h.Append(b)
+	return b[at:len(b):len(b)], tail, b
 }

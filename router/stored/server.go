@@ -80,7 +80,9 @@ type Server struct {
 	tenants map[iot.TenantID]*tenant
 	closed  bool
 	telling map[eventstore.Key]eventstore.Holding
-	work    sync.WaitGroup
+
+	going   atomic.Int64  // goroutines
+	closing chan struct{} // closed when Close begins
 	ctx     context.Context
 	stop    context.CancelFunc
 }
@@ -101,7 +103,8 @@ func New(o Options) *Server {
 	var start [8]byte
 	rand.Read(start[:])
 	writer := binary.BigEndian.Uint64(start[:])
-	s := &Server{o: o, log: o.Logger, tenants: map[iot.TenantID]*tenant{}, telling: map[eventstore.Key]eventstore.Holding{}}
+	s := &Server{o: o, log: o.Logger, tenants: map[iot.TenantID]*tenant{}, telling: map[eventstore.Key]eventstore.Holding{},
+		closing: make(chan struct{})}
 	s.holder = strings.TrimPrefix(o.Instance+"."+rand.Text()[:8], ".")
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	for n := range max(1, o.Shards) {
@@ -126,17 +129,17 @@ func (s *Server) shard(tenant iot.TenantID) *appender {
 // Put implements [forward.Shelf].
 func (s *Server) Put(address string, list []*forward.Deposit) {
 	tenant := iot.TenantID(strings.TrimPrefix(address, prefix))
-	now := s.o.Now().UnixMilli()
+	now := s.o.Now()
 	var refused []forward.Answered
 	fit := make([]item, 0, len(list))
 	for _, d := range list {
-		r, err := record(tenant, d.Message, now)
+		r, err := record(tenant, d.Message, now.UnixMilli())
 		if err != nil {
 			s.m.refused.Add(1)
 			refused = append(refused, forward.Answered{Deposit: d, State: amqp.AppendRejected(nil, err)})
 			continue
 		}
-		fit = append(fit, item{d, r})
+		fit = append(fit, item{d, r, now})
 	}
 	if rest := s.shard(tenant).put(fit); len(rest) > 0 {
 		s.m.overflow.Add(int64(len(rest)))
@@ -154,25 +157,28 @@ func (s *Server) Full() bool { return s.full.Load() }
 
 // Receivers implements [forward.Shelf].
 func (s *Server) Receivers(address string, n int) {
-	s.tenant(address).setReceivers(n)
+	name := iot.TenantID(strings.TrimPrefix(address, prefix))
+	s.mu.Lock() // the tenant is not to leave meanwhile
+	defer s.mu.Unlock()
+	t := s.tenants[name]
+	if s.closed {
+		n = 0
+	}
+	switch {
+	case t == nil && n == 0:
+		return
+	case t == nil:
+		t = newTenant(s, name, address)
+		s.tenants[name] = t
+	}
+	t.setReceivers(n)
 }
 
 // Wanted implements [forward.Shelf].
-func (s *Server) Wanted(address string, drain bool) {
-	s.tenant(address).want(drain)
-}
-
-// tenant returns what is known of a tenant that has, or just had, a receiver.
-func (s *Server) tenant(address string) *tenant {
-	name := iot.TenantID(strings.TrimPrefix(address, prefix))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.tenants[name]
-	if t == nil {
-		t = newTenant(s, name)
-		s.tenants[name] = t
+func (s *Server) Wanted(address string, credit, drain bool) {
+	if t := s.existing(iot.TenantID(strings.TrimPrefix(address, prefix))); t != nil {
+		t.want(credit, drain)
 	}
-	return t
 }
 
 // existing returns what is known of a tenant, nil when nobody listens.
@@ -190,37 +196,50 @@ func (s *Server) Appended(name iot.TenantID, p eventstore.PartitionID, end uint6
 }
 
 // Close settles what is yet to be settled and gives claims back, until ctx ends. The
-// forwarder offers no credit any more by then.
+// forwarder offers no credit any more by then; what is put afterwards is released.
 func (s *Server) Close(ctx context.Context) {
 	s.mu.Lock()
-	s.closed = true
-	list := make([]*tenant, 0, len(s.tenants))
-	for _, t := range s.tenants {
-		list = append(list, t)
+	if !s.closed {
+		s.closed = true
+		close(s.closing)
 	}
-	s.mu.Unlock()
-	for _, t := range list {
+	for _, t := range s.tenants {
 		t.setReceivers(0)
 	}
-	done := make(chan struct{})
-	go func() {
-		s.work.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		s.stop()
-		<-done
+	s.mu.Unlock()
+	poll := time.NewTicker(2 * time.Millisecond)
+	defer poll.Stop()
+	for s.busy() && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-poll.C:
+		}
 	}
 	s.stop()
+	for s.going.Load() > 0 { // they see that the context has ended
+		<-poll.C
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.tenants {
+		t.mu.Lock()
+		t.sleep(0)
+		t.mu.Unlock()
+	}
 }
 
-// goes runs f in a goroutine that Close waits for; after Close only what is left to do runs.
+// busy reports whether anything is yet to be done.
+func (s *Server) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.tenants) > 0 || s.going.Load() > 0
+}
+
+// goes runs f in a goroutine that Close waits for.
 func (s *Server) goes(f func()) {
-	s.work.Add(1)
+	s.going.Add(1)
 	go func() {
-		defer s.work.Done()
+		defer s.going.Add(-1)
 		f()
 	}()
 }

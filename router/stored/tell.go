@@ -56,7 +56,7 @@ func (s *Server) telling1(key eventstore.Key) {
 			continue
 		}
 		select {
-		case <-s.ctx.Done():
+		case <-s.closing:
 		case <-time.After(wait):
 			wait = min(2*wait, longTell)
 		}

@@ -1,6 +1,7 @@
 package stored
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +19,8 @@ const (
 	totalPrefetch   = 128 << 20
 	// maxInFlight bounds what a tenant's receivers may hold unsettled.
 	maxInFlight = 20_000
+	// maxReason bounds what is kept of a receiver's words, in bytes.
+	maxReason = 500
 	// offerRecords is how many messages go to the forwarder at a time.
 	offerRecords = 128
 )
@@ -26,7 +29,7 @@ const (
 type tenant struct {
 	s       *Server
 	name    iot.TenantID
-	address string
+	address string // its receivers'
 
 	turn sync.Mutex // whose turn it is to offer: what is ready goes out in order
 
@@ -35,8 +38,10 @@ type tenant struct {
 	credit    bool      // a receiver has some, as far as is known
 	wants     uint64    // counts the times that a receiver said so
 	since     time.Time // without credit
-	drain     bool
+	drains    uint64    // counts the times that a receiver asked for what there is now
+	drained   uint64    // those that were answered
 	claims    map[eventstore.PartitionID]*claim
+	grew      map[eventstore.PartitionID]uint64 // the ends of others, as heard while claims are asked for; nil = they are not
 	ready     queue
 	inFlight  int // with receivers
 	unsaid    int // settled by receivers, but not yet in the store
@@ -44,6 +49,7 @@ type tenant struct {
 	again     bool // something happened while step ran
 	claiming  claiming
 	pause     time.Duration // after a failure
+	paused    time.Time     // until then the store is left alone
 	timer     *time.Timer
 }
 
@@ -54,48 +60,72 @@ type entry struct {
 	position uint64
 	expires  int64
 	attempt  uint16
-	fresh    bool // it was never read before
+	fresh    bool // it is read for the first time
 }
 
-func newTenant(s *Server, name iot.TenantID) *tenant {
-	return &tenant{s: s, name: name, address: prefix + string(name), claims: map[eventstore.PartitionID]*claim{}}
+func newTenant(s *Server, name iot.TenantID, address string) *tenant {
+	return &tenant{s: s, name: name, address: address, claims: map[eventstore.PartitionID]*claim{}}
 }
 
 // setReceivers notes how many receivers there are.
 func (t *tenant) setReceivers(n int) {
 	t.mu.Lock()
-	if t.receivers == 0 && n > 0 {
+	defer t.mu.Unlock()
+	if t.receivers == 0 {
 		t.since = t.s.o.Now()
 	}
-	if n > t.receivers {
-		t.claiming.again = time.Time{} // a new one may be here because another router has gone
-		t.claiming.asked = time.Time{}
+	if n > t.receivers { // a new one may be here because another router has gone
+		t.claiming.now, t.claiming.again = true, time.Time{}
 	}
-	t.receivers = n
-	if n == 0 {
-		t.credit, t.drain = false, false
+	if t.receivers = n; n == 0 {
+		t.credit, t.drained = false, t.drains
 	}
 	t.wake()
-	t.mu.Unlock()
 }
 
-// want notes that a receiver has credit.
-func (t *tenant) want(drain bool) {
+// want notes whether a receiver has credit.
+func (t *tenant) want(credit, drain bool) {
 	t.mu.Lock()
-	t.credit, t.drain = true, t.drain || drain
-	t.wants++
-	t.wake()
-	t.mu.Unlock()
+	defer t.mu.Unlock()
+	if t.receivers == 0 {
+		return
+	}
+	was := t.credit
+	if t.credit = credit; credit {
+		t.wants++
+	} else if was {
+		t.since = t.s.o.Now()
+	}
+	if drain {
+		t.drains++
+	}
+	if drain || was != credit || credit && t.ready.len() > 0 {
+		t.wake()
+	}
 }
 
 // grown notes that a partition has more, which is to be read.
 func (t *tenant) grown(p eventstore.PartitionID, end uint64) {
 	t.mu.Lock()
-	if c := t.claims[p]; c != nil && end > c.end {
+	defer t.mu.Unlock()
+	if c := t.claims[p]; c == nil {
+		t.elsewhere(p, end)
+	} else if end > c.end {
 		c.end = end
 		t.wake()
 	}
-	t.mu.Unlock()
+}
+
+// elsewhere notes that a partition has more that is not this process's, as far as is
+// known. The tenant is locked.
+func (t *tenant) elsewhere(p eventstore.PartitionID, end uint64) {
+	if t.grew != nil {
+		t.grew[p] = max(t.grew[p], end)
+	}
+	if t.credit && t.claiming.pending == 0 {
+		t.claiming.pending, t.claiming.wait = 1, claimTime // its holder may be gone
+		t.wake()
+	}
 }
 
 // appended notes a record that was just stored, and reports whether it is ready to be
@@ -105,11 +135,15 @@ func (t *tenant) appended(p eventstore.PartitionID, r *eventstore.Record, live b
 	defer t.mu.Unlock()
 	c := t.claims[p]
 	if c == nil {
+		t.elsewhere(p, r.Position+1)
 		return false
 	}
+	behind := c.next < c.end
 	c.end = max(c.end, r.Position+1)
 	if !live || c.reading || c.wanted || r.Position != c.next || !t.room() {
-		t.wake()
+		if !behind {
+			t.wake()
+		}
 		return false
 	}
 	c.next++
@@ -133,18 +167,19 @@ func (t *tenant) push(e *entry) {
 func (t *tenant) offer() {
 	t.turn.Lock()
 	defer t.turn.Unlock()
-	var list []forward.Offer
-	var batch []*entry
+	var o offering
 	for {
-		var wants uint64
-		batch, list, wants = t.head(batch[:0], list[:0])
-		if len(batch) == 0 {
+		t.head(&o)
+		if len(o.batch) == 0 {
 			return
 		}
-		taken, more := t.s.o.Router.Offer(t.address, list)
+		taken, more := t.s.o.Router.Offer(t.address, o.list)
 		t.mu.Lock()
-		t.back(batch[taken:])
-		if !more && t.credit && t.wants == wants {
+		for _, e := range o.batch[:taken] {
+			e.message = nil // the store has it for the next time
+		}
+		t.back(o.batch[taken:])
+		if !more && t.credit && t.wants == o.wants {
 			t.credit, t.since = false, t.s.o.Now()
 			t.wake() // its claims are given back after a while
 		}
@@ -157,16 +192,26 @@ func (t *tenant) offer() {
 	}
 }
 
+// offering is what is on its way to receivers.
+type offering struct {
+	batch []*entry
+	list  []forward.Offer
+	heads []byte // of the messages
+	wants uint64 // as it was before
+}
+
 // head takes the first of what is ready as on its way to receivers. What has expired
 // is settled instead.
-func (t *tenant) head(batch []*entry, list []forward.Offer) ([]*entry, []forward.Offer, uint64) {
+func (t *tenant) head(o *offering) {
+	o.batch, o.list, o.heads = o.batch[:0], o.list[:0], o.heads[:0]
 	now := t.s.o.Now().UnixMilli()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	o.wants = t.wants
 	if !t.credit {
-		return batch, list, t.wants
+		return
 	}
-	for len(batch) < offerRecords && t.inFlight+t.unsaid < maxInFlight {
+	for len(o.batch) < offerRecords && !t.laden() {
 		e := t.ready.pop()
 		if e == nil {
 			break
@@ -182,11 +227,16 @@ func (t *tenant) head(batch []*entry, list []forward.Offer) ([]*entry, []forward
 		}
 		t.inFlight++
 		e.c.inFlight++
-		h, tail := head(e.message, e.attempt, e.expires, now)
-		batch, list = append(batch, e), append(list, forward.Offer{Head: h, Tail: tail, Taker: e})
+		var x forward.Offer
+		x.Head, x.Tail, o.heads = head(o.heads, e.message, e.attempt, e.expires, now)
+		x.Taker = e
+		o.batch, o.list = append(o.batch, e), append(o.list, x)
 	}
-	return batch, list, t.wants
 }
+
+// laden reports whether receivers, and the store, owe so many answers that they get no
+// more. The tenant is locked.
+func (t *tenant) laden() bool { return t.inFlight+t.unsaid >= maxInFlight }
 
 // back puts what nobody took where it was. The tenant is locked.
 func (t *tenant) back(rest []*entry) {
@@ -212,8 +262,10 @@ func (e *entry) end(s eventstore.Settlement) {
 	defer t.mu.Unlock()
 	t.inFlight--
 	e.c.inFlight--
-	e.message = nil
 	t.settled(e, s)
+	if t.receivers == 0 && t.inFlight == 0 {
+		t.wake() // to leave
+	}
 }
 
 // settled notes what is to be told to the store. The tenant is locked.
@@ -243,6 +295,9 @@ func settlement(state amqp.Raw) (s eventstore.Settlement) {
 			if v.Error.Description != "" {
 				s.Reason += ": " + v.Error.Description
 			}
+			if len(s.Reason) > maxReason {
+				s.Reason = strings.ToValidUTF8(s.Reason[:maxReason], "")
+			}
 		}
 	case *amqp.Modified:
 		s.Outcome, s.DeliveryFailed, s.UndeliverableHere = eventstore.Modified, v.DeliveryFailed, v.UndeliverableHere
@@ -250,44 +305,4 @@ func settlement(state amqp.Raw) (s eventstore.Settlement) {
 		s.Outcome = eventstore.Released
 	}
 	return s
-}
-
-// queue is what is ready for receivers, in order.
-type queue struct {
-	items []*entry
-	first int
-	bytes int
-}
-
-func (q *queue) len() int { return len(q.items) - q.first }
-
-func (q *queue) push(e *entry) {
-	q.items = append(q.items, e)
-	q.bytes += len(e.message)
-}
-
-func (q *queue) pop() *entry {
-	if q.len() == 0 {
-		q.items, q.first = nil, 0
-		return nil
-	}
-	e := q.items[q.first]
-	q.items[q.first] = nil
-	q.bytes -= len(e.message)
-	if q.first++; q.first > 256 && q.first*2 > len(q.items) {
-		q.items = append([]*entry(nil), q.items[q.first:]...)
-		q.first = 0
-	}
-	return e
-}
-
-// unpop puts back what was popped last.
-func (q *queue) unpop(e *entry) {
-	q.bytes += len(e.message)
-	if q.first > 0 {
-		q.first--
-		q.items[q.first] = e
-		return
-	}
-	q.items = append([]*entry{e}, q.items...)
 }

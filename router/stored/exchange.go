@@ -1,0 +1,163 @@
+package stored
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+
+	"github.com/sluice-iot/sluice/internal/eventstore"
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// settle tells the store what receivers have said.
+func (t *tenant) settle() (failed bool) {
+	now := t.s.o.Now()
+	return each(t.list(func(c *claim) bool { return c.toSettle(now) }), func(c *claim) error {
+		t.mu.Lock()
+		said := c.unsaid[:min(len(c.unsaid), 10*eventstore.MaxRecords)]
+		settlements, used := join(said)
+		t.mu.Unlock()
+		ctx, cancel := t.s.timed()
+		defer cancel()
+		result, err := t.s.o.Log.Settle(ctx, eventstore.SettleRequest{Tenant: t.name, Partition: c.id, Fence: c.fence, Settlements: settlements})
+		t.s.m.settles.Add(1)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if err != nil {
+			return t.trouble(c, err)
+		}
+		t.s.m.dead.Add(int64(len(result.Dead)))
+		if c.lost {
+			return nil
+		}
+		if len(c.again) > 0 {
+			for _, x := range said[:used] {
+				delete(c.again, x.From)
+			}
+		}
+		if c.unsaid, c.said = c.unsaid[used:], t.s.o.Now(); len(c.unsaid) == 0 {
+			c.unsaid = nil
+		}
+		t.unsaid -= used
+		c.retry = result.NextAt
+		c.want(result.Wanted, c.said)
+		return nil
+	})
+}
+
+// join makes settlements of single positions ones of runs, in as few as there can
+// be, at most what one request takes. It returns how many it has used, the first ones.
+func join(said []eventstore.Settlement) (out []eventstore.Settlement, used int) {
+	for used = len(said); ; used /= 2 {
+		list := slices.Clone(said[:used])
+		slices.SortFunc(list, func(a, b eventstore.Settlement) int {
+			return cmp.Or(cmp.Compare(a.Attempt, b.Attempt), cmp.Compare(a.From, b.From))
+		})
+		out = list[:0]
+		for _, s := range list {
+			if n := len(out); n > 0 && out[n-1].To+1 == s.From && alike(out[n-1], s) {
+				out[n-1].To = s.To
+				continue
+			}
+			out = append(out, s)
+		}
+		if len(out) <= eventstore.MaxRecords {
+			return out, used
+		}
+	}
+}
+
+// alike reports whether two settlements say the same of other positions.
+func alike(a, b eventstore.Settlement) bool {
+	a.From, a.To = b.From, b.To
+	return a == b
+}
+
+// trouble notes that the store did not do what it was asked. It returns nil where the claim
+// is lost, which is no failure. The tenant is locked.
+func (t *tenant) trouble(c *claim, err error) error {
+	if !errors.Is(err, iot.ErrExists) {
+		t.s.say(err)
+		return err
+	}
+	if !c.lost {
+		t.drop(c)
+	}
+	return nil
+}
+
+const (
+	// readRecords and readBytes are what one read of a partition brings at most, and
+	// tightRecords and tightBytes where the memory for all tenants is used up.
+	readRecords  = prefetchRecords / 4
+	readBytes    = prefetchBytes / 4
+	tightRecords = 8
+	tightBytes   = 16 << 10
+)
+
+// read brings what is to be delivered into memory.
+func (t *tenant) read() (failed bool) {
+	now := t.s.o.Now()
+	r := eventstore.ReadRequest{Tenant: t.name, MaxRecords: readRecords, MaxBytes: readBytes}
+	tight := t.s.prefetched.Load() >= totalPrefetch
+	if tight {
+		r.MaxRecords, r.MaxBytes = tightRecords, tightBytes
+	}
+	first := true
+	return each(t.list(func(c *claim) bool {
+		quiet, _ := c.quiet(now)
+		if !t.credit || quiet || !c.behind(now) || !t.room() || tight && !first {
+			return false
+		}
+		first, c.reading = false, true
+		return true
+	}), func(c *claim) error { return t.readOf(c, r) })
+}
+
+func (t *tenant) readOf(c *claim, r eventstore.ReadRequest) error {
+	t.mu.Lock()
+	r.Partition, r.Fence, r.From = c.id, c.fence, c.next
+	t.mu.Unlock()
+	ctx, cancel := t.s.timed()
+	defer cancel()
+	result, err := t.s.o.Log.Read(ctx, r)
+	t.s.m.reads.Add(1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.reading = false
+	if err != nil {
+		return t.trouble(c, err)
+	}
+	if c.lost {
+		return nil
+	}
+	for i := range result.Records {
+		x := &result.Records[i]
+		fresh := x.Position >= r.From && x.Attempt == 0
+		if !fresh && !c.handOut(x.Position) {
+			continue
+		}
+		t.push(&entry{c: c, message: x.Message, position: x.Position, expires: x.Expires, attempt: x.Attempt, fresh: fresh})
+	}
+	now := t.s.o.Now()
+	if len(result.Records) == 0 && result.Next == r.From && result.Next < result.End {
+		c.barren = now.Add(barrenTime)
+	}
+	c.next, c.end = max(c.next, result.Next), max(c.end, result.End)
+	c.retry = result.NextAt
+	c.want(result.Wanted, now)
+	return nil
+}
+
+// handOut notes that an event is delivered again. It reports false when it still is, of an earlier
+// read: a store hands out again what was not settled for long. The tenant is locked.
+func (c *claim) handOut(position uint64) bool {
+	if _, is := c.again[position]; is {
+		return false
+	}
+	if c.again == nil {
+		c.again = map[uint64]struct{}{}
+	}
+	c.again[position] = struct{}{}
+	return true
+}
