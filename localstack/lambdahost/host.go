@@ -91,14 +91,17 @@ func New(cfg Config) (*Host, error) {
 	return &Host{cfg: cfg, log: cfg.Log, instances: map[*instance]bool{}}, nil
 }
 
-// ARN is that of the function, by an alias or "".
-func (h *Host) ARN(alias string) string {
-	arn := fmt.Sprintf("arn:aws:lambda:%s:%s:function:%s", Region, Account, h.cfg.Name)
+// ARN is that of a function, by an alias or "".
+func ARN(function, alias string) string {
+	arn := fmt.Sprintf("arn:aws:lambda:%s:%s:function:%s", Region, Account, function)
 	if alias != "" {
 		arn += ":" + alias
 	}
 	return arn
 }
+
+// ARN is that of the function, by an alias or "".
+func (h *Host) ARN(alias string) string { return ARN(h.cfg.Name, alias) }
 
 // Instances is how many there are now.
 func (h *Host) Instances() int {

@@ -59,7 +59,7 @@ func (s *Stack) edge(ctx context.Context, name, config, health string, command .
 		return nil, err
 	}
 	env := []string{"AWS_ENDPOINT_URL_LAMBDA=http://" + s.Invoke}
-	return s.run(ctx, edgeGrace, name, s.repository("bin", "sluice"), env, "http://"+health+"/readiness", append(command, "--config", file)...)
+	return s.run(ctx, edgeGrace, name, s.o.Sluice, env, "http://"+health+"/readiness", append(command, "--config", file)...)
 }
 
 // RouterMetrics is the URL of the router's figures.

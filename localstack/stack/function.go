@@ -22,7 +22,7 @@ const taskRoot = "/var/task"
 
 // startFunction hosts the function of the template and what invokes it.
 func (s *Stack) startFunction(ctx context.Context) error {
-	if err := unpack(s.repository("build", "aws", "sluice-function-amd64.zip"), s.data("task")); err != nil {
+	if err := unpack(s.o.Archive, s.data("task")); err != nil {
 		return fmt.Errorf("%w: run make aws-package", err)
 	}
 	if err := copyFile(s.seedFile("identities.yaml"), s.data("task", "identities.yaml"), 0o600); err != nil {
@@ -35,6 +35,12 @@ func (s *Stack) startFunction(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	name, err := property(p, "FunctionName")
+	if err != nil {
+		return err
+	}
+	s.template.Made("Identity", template.Resource{Ref: name})
+	s.template.Made("Identity.Version", template.Resource{Attributes: map[string]string{"Version": "1"}})
 	conf, err := s.functionConfig(p)
 	if err != nil {
 		return err
@@ -43,16 +49,7 @@ func (s *Stack) startFunction(ctx context.Context) error {
 		return err
 	}
 	s.closers = append(s.closers, s.Host.Close)
-	s.template.Made("Identity", template.Resource{Ref: conf.Name})
-	s.template.Made("Identity.Version", template.Resource{Attributes: map[string]string{"Version": "1"}})
-	s.template.Made("Identity.Alias", template.Resource{Ref: s.Host.ARN("live")})
-	for _, name := range []string{"NoticesAlias", "CronAlias", "UrlAlias"} {
-		p, err := s.template.Properties(name)
-		if err != nil {
-			return err
-		}
-		s.template.Made(name, template.Resource{Ref: s.Host.ARN(fmt.Sprint(p["Name"]))})
-	}
+	s.template.Made("Identity.Alias", template.Resource{Ref: s.Host.ARN(conf.Aliases[0])})
 	if s.Function, err = s.template.Output("FunctionsIdentity"); err != nil {
 		return err
 	}
@@ -90,7 +87,10 @@ func (s *Stack) functionConfig(p map[string]any) (c lambdahost.Config, err error
 		Name: text("FunctionName"), Program: s.data("task", text("Handler")), Dir: s.data("task"),
 		Timeout: time.Duration(number("Timeout")) * time.Second, Instances: number("ReservedConcurrentExecutions"), Idle: s.o.Idle,
 		Output: out, Log: s.log,
-		Aliases: []string{text("AutoPublishAlias"), "notices", "cron", "url"},
+		Aliases: []string{text("AutoPublishAlias")},
+	}
+	if err := s.aliases(&c); err != nil {
+		return c, err
 	}
 	environment, _ := p["Environment"].(map[string]any)
 	variables, _ := environment["Variables"].(map[string]any)
@@ -107,6 +107,30 @@ func (s *Stack) functionConfig(p map[string]any) (c lambdahost.Config, err error
 	// Lambda's own: credentials of the role, and a folder for temporary files. And where DynamoDB is.
 	c.Env = append(c.Env, "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local", "TMPDIR="+s.data("tmp"), "SLUICE_REGISTRY_ENDPOINT=http://"+s.addresses.dynamo)
 	return c, err
+}
+
+// aliases adds those that the template makes besides that of SAM.
+func (s *Stack) aliases(c *lambdahost.Config) error {
+	names, err := s.template.Names("AWS::Lambda::Alias")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		p, err := s.template.Properties(name)
+		if err != nil {
+			return err
+		}
+		alias, err := property(p, "Name")
+		if err != nil {
+			return err
+		}
+		if p["FunctionName"] != c.Name || p["FunctionVersion"] != "1" {
+			return fmt.Errorf("the alias %s is of %v, version %v", alias, p["FunctionName"], p["FunctionVersion"])
+		}
+		c.Aliases = append(c.Aliases, alias)
+		s.template.Made(name, template.Resource{Ref: lambdahost.ARN(c.Name, alias)})
+	}
+	return nil
 }
 
 // follow starts the event source mapping and the schedule.

@@ -24,7 +24,9 @@ const Name = "sluice-local"
 
 // Options says where things are. Repository and Data are required.
 type Options struct {
-	Repository string // with bin/sluice and build/aws/sluice-function-amd64.zip in it
+	Repository string
+	Sluice     string // the program; "" = bin/sluice of the repository
+	Archive    string // the function; "" = build/aws/sluice-function-amd64.zip of the repository
 	Data       string // a folder for what is made; what it held is removed
 	// Parameters of the template, besides those that this package sets.
 	Parameters map[string]string
@@ -67,6 +69,12 @@ type addresses struct{ dynamo, local, internal, ingress, routerHealth, adapterHe
 func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Sluice == "" {
+		o.Sluice = filepath.Join(o.Repository, "bin", "sluice")
+	}
+	if o.Archive == "" {
+		o.Archive = filepath.Join(o.Repository, "build", "aws", "sluice-function-amd64.zip")
 	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Stack{o: o, log: o.Log, stop: stop}

@@ -29,6 +29,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("local-aws", flag.ContinueOnError)
 	data := f.String("data", "build/local-aws", "`folder` for what is made; what it held is removed")
 	o := stack.Options{Repository: ".", Log: slog.New(slog.NewTextHandler(stderr, nil))}
+	f.StringVar(&o.Sluice, "sluice", "bin/sluice", "the `program`")
+	f.StringVar(&o.Archive, "archive", "build/aws/sluice-function-amd64.zip", "the `archive` of the function")
 	f.DurationVar(&o.Idle, "idle", 5*time.Minute, "after how `long` without work an instance of the function ends")
 	f.StringVar(&o.Device, "device", "127.0.0.1:8080", "`address` of the HTTP adapter")
 	f.StringVar(&o.Northbound, "northbound", "127.0.0.1:15672", "`address` for applications (AMQP)")
@@ -37,12 +39,12 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	var err error
-	if o.Data, err = filepath.Abs(*data); err != nil {
-		return err
-	}
-	if o.Repository, err = filepath.Abs("."); err != nil {
-		return err
+	o.Data = *data
+	for _, path := range []*string{&o.Repository, &o.Data, &o.Sluice, &o.Archive} { // the parts start in folders of their own
+		var err error
+		if *path, err = filepath.Abs(*path); err != nil {
+			return err
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
