@@ -49,6 +49,9 @@ func (p *program) serveHTTP() error {
 	if slices.Contains(p.parts.types, events.TypeAssertionRotate) {
 		s.group.Go(func() { p.id.KeepKeys(ctx, p.cfg, p.log) }) // no schedule reaches a process
 	}
+	if s.events != nil {
+		s.group.Go(func() { s.events.Sweep(ctx, s.log) })
+	}
 	var err error
 	if port := os.Getenv(portVariable); port != "" {
 		err = s.listenPort(ctx, port)
@@ -71,8 +74,8 @@ func (p *program) serveHTTP() error {
 // newHost makes the function host. Its readiness is that of the store.
 func (s *server) newHost(api http.Handler, callers host.CallerFunc) (err error) {
 	s.host, err = knative.New(knative.Config{
-		Name: s.cfg.Name, Functions: s.parts.of(s.id.Functions()), Caller: callers, Log: s.log,
-		Management: api, Ready: s.id.Ready,
+		Name: s.cfg.Name, Functions: s.functions(), Caller: callers, Log: s.log,
+		Management: api, Ready: s.ready,
 	})
 	return err
 }
@@ -113,7 +116,12 @@ func (s *server) listenConfigured(ctx context.Context) (err error) {
 	if err := s.newHost(nil, s.callers(host.CertificateCaller)); err != nil {
 		return err
 	}
-	s.health.Readiness("registry", s.id.Readiness)
+	if s.id != nil {
+		s.health.Readiness("registry", s.id.Readiness)
+	}
+	if s.events != nil {
+		s.health.Readiness("events", s.events.Readiness)
+	}
 	api, err := s.management(false)
 	if err != nil {
 		return err

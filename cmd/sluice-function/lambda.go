@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -56,12 +58,12 @@ func (p *program) lambdaHandler() (*lambda.Handler, error) {
 		return nil, err
 	}
 	endpoint, err := host.New(host.Config{
-		Name: p.cfg.Name, Functions: p.parts.of(p.id.Functions()), Caller: p.callers(roles.Caller()), Log: p.log, Management: api,
+		Name: p.cfg.Name, Functions: p.functions(), Caller: p.callers(roles.Caller()), Log: p.log, Management: api,
 	})
 	if err != nil {
 		return nil, err
 	}
-	conf := lambda.Config{Endpoint: endpoint, Log: p.log, Accept: accept, Direct: direct, Maintain: p.id.Sweep,
+	conf := lambda.Config{Endpoint: endpoint, Log: p.log, Accept: accept, Direct: direct, Maintain: p.maintain,
 		Overlap: max(p.cfg.Assertions.Overlap, 1)} // 0 is none here, and the default there
 	// What a queue brings is not brought to a queue again: the routers take it, or
 	// this queue keeps it.
@@ -74,4 +76,16 @@ func (p *program) lambdaHandler() (*lambda.Handler, error) {
 		conf.Facts = p.relay
 	}
 	return lambda.New(conf)
+}
+
+// maintain does what a schedule asks for, besides rotating keys.
+func (p *program) maintain(ctx context.Context) error {
+	var errs []error
+	if p.id != nil {
+		errs = append(errs, p.id.Sweep(ctx))
+	}
+	if p.events != nil {
+		errs = append(errs, p.events.Expire(ctx))
+	}
+	return errors.Join(errs...)
 }

@@ -15,6 +15,9 @@ const functionsVariable = "SLUICE_SERVE"
 // managementPart is the name of the part that is no function.
 const managementPart = "management"
 
+// eventsPart is the event store.
+const eventsPart = "events"
+
 // partTypes are the types of calls that each part answers. assertion.sign is in
 // none: whoever needs it links it.
 var partTypes = []struct {
@@ -26,7 +29,14 @@ var partTypes = []struct {
 	{"registration", []string{events.TypeRegistrationAssert, events.TypeRegistryChanges}},
 	{"assertion", []string{events.TypeAssertionKeys, events.TypeAssertionRotate}},
 	{"admission", []string{events.TypeAdmit}},
+	{eventsPart, eventTypes},
 	{managementPart, nil},
+}
+
+// eventTypes are those about stored events.
+var eventTypes = []string{
+	events.TypeEventAppend, events.TypeEventClaim, events.TypeEventRead, events.TypeEventSettle, events.TypeEventRelease,
+	events.TypeEventExpire, events.TypeEventStats, events.TypeEventBrowse, events.TypeEventRequeue, events.TypeEventPurge,
 }
 
 func allParts() string {
@@ -41,6 +51,8 @@ func allParts() string {
 type parts struct {
 	types      []string
 	management bool
+	identity   bool // some function of the registry, or management
+	events     bool
 }
 
 // parseParts reads a list of names; an empty one is all of them.
@@ -61,6 +73,8 @@ func parseParts(list string) (p parts, err error) {
 		}
 		p.types = append(p.types, partTypes[i].types...)
 		p.management = p.management || name == managementPart
+		p.events = p.events || name == eventsPart
+		p.identity = p.identity || name != eventsPart
 	}
 	return p, nil
 }

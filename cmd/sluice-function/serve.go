@@ -11,7 +11,10 @@ import (
 	"time"
 
 	"github.com/sluice-iot/sluice/cmd/internal/command"
+	"github.com/sluice-iot/sluice/cmd/internal/eventlog"
 	"github.com/sluice-iot/sluice/cmd/internal/identity"
+	"github.com/sluice-iot/sluice/events"
+	"github.com/sluice-iot/sluice/events/invoke/inproc"
 	posthttp "github.com/sluice-iot/sluice/events/post/http"
 	"github.com/sluice-iot/sluice/functions/host"
 	"github.com/sluice-iot/sluice/functions/management"
@@ -33,7 +36,8 @@ type program struct {
 	users  *auth.Directory    // nil without an identities file
 	poster *posthttp.Poster   // nil where nobody is told of changes
 	relay  *posthttp.Poster   // of facts that come by a queue, nil where they do not
-	id     *identity.Identity
+	id     *identity.Identity // nil where only events are served
+	events *eventlog.Events   // nil where they are not
 	health *observe.Health
 }
 
@@ -88,7 +92,7 @@ func load(o *options, stderr io.Writer) (*program, error) {
 func (p *program) open() (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	if identity.NeedsData(p.cfg) {
+	if p.parts.identity && identity.NeedsData(p.cfg) || p.parts.events && eventlog.NeedsData(p.cfg) {
 		if p.data, err = config.OpenData(p.cfg.Data); err != nil {
 			return err
 		}
@@ -102,6 +106,14 @@ func (p *program) open() (err error) {
 	case err != nil:
 		return err
 	}
+	if p.parts.events {
+		if p.events, err = eventlog.Open(ctx, p.cfg, p.data, p.log, nil); err != nil {
+			return err
+		}
+	}
+	if !p.parts.identity {
+		return nil
+	}
 	deps := identity.Deps{}
 	if p.poster, err = p.newPoster(p.cfg); err != nil {
 		return err
@@ -111,6 +123,29 @@ func (p *program) open() (err error) {
 	}
 	p.id, err = identity.Open(ctx, p.cfg, p.data, p.log, deps)
 	return err
+}
+
+// functions are those that the process serves.
+func (p *program) functions() (all []events.Function) {
+	if p.id != nil {
+		all = append(all, p.id.Functions()...)
+	}
+	if p.events != nil {
+		all = append(all, p.events.Functions()...)
+	}
+	return p.parts.of(all)
+}
+
+// ready is nil when the stores answer.
+func (p *program) ready(ctx context.Context) error {
+	var errs []error
+	if p.id != nil {
+		errs = append(errs, p.id.Ready(ctx))
+	}
+	if p.events != nil {
+		errs = append(errs, p.events.Ready(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 // newPoster is how changes reach the routers, nil where none is named.
@@ -135,6 +170,11 @@ func (p *program) close() {
 			p.log.Error("close the registry", "err", err)
 		}
 	}
+	if p.events != nil {
+		if err := p.events.Close(); err != nil {
+			p.log.Error("close the event store", "err", err)
+		}
+	}
 	for _, poster := range []*posthttp.Poster{p.poster, p.relay} {
 		if poster != nil {
 			poster.Close()
@@ -155,9 +195,21 @@ func (p *program) management(public bool) (http.Handler, error) {
 	if public && !m.AuthenticationRequired {
 		return nil, errors.New("management.authentication-required: false is for loopback addresses only, and the platform's port is none")
 	}
-	return management.New(p.id.Registry, management.Directory(p.users), management.Options{
+	stored, err := p.storedEvents()
+	if err != nil {
+		return nil, err
+	}
+	return management.New(p.id.Registry, management.Directory(p.users), management.Options{Events: stored,
 		MaxBody: int64(m.MaxPayloadSize), MaxBulk: int64(m.MaxBulkSize), Open: !m.AuthenticationRequired,
 		Origin: m.CORSAllowedOrigin, Realm: m.Realm, Log: p.log}), nil
+}
+
+// storedEvents answers management's questions about events, nil where this process has none of them.
+func (p *program) storedEvents() (events.Invoker, error) {
+	if p.events == nil {
+		return nil, nil
+	}
+	return inproc.New(p.log, p.events.Functions()...)
 }
 
 // callers are those whom the process admits besides others: bearers of tokens.

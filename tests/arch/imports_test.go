@@ -80,7 +80,7 @@ var never = []struct {
 	{"cmd/sluice-edge", []string{"functions/...", "internal/registry/...", "internal/eventstore/*store", "cmd/internal/identity", "cmd/internal/eventlog", "events/post/inproc", "events/post/sqs", "events/invoke/inproc", "modernc.org/...",
 		"github.com/jackc/...", "github.com/aws/aws-sdk-go-v2/service/dynamodb/...", "github.com/aws/aws-lambda-go/...", "github.com/Azure/...", "github.com/spf13/..."},
 		"it faces devices: no store and no driver of one, no functions, no management, no commands of the operator"},
-	{"cmd/sluice-function", []string{"adapters/...", "router/...", "internal/amqp/...", "events/invoke/*", "github.com/spf13/...", "github.com/prometheus/...", "google.golang.org/protobuf/..."}, "it starts in milliseconds wherever nobody waits for it: no edge, no commands, no metrics"},
+	{"cmd/sluice-function", []string{"adapters/...", "router/...", "internal/amqp/...", "events/invoke/http", "events/invoke/lambda", "github.com/spf13/...", "github.com/prometheus/...", "google.golang.org/protobuf/..."}, "it starts in milliseconds wherever nobody waits for it: no edge, no commands, no metrics"},
 	{"router/...", []string{"modernc.org/...", "github.com/Azure/...", "knative.dev/..."}, "the edge is small: no database, no foreign AMQP client"},
 	{"adapters/...", []string{"modernc.org/...", "github.com/Azure/...", "knative.dev/..."}, "the edge is small: no database, no foreign AMQP client"},
 }

@@ -92,6 +92,17 @@ const (
 	sweepPause = time.Second // between two portions, so that appends are not held up
 )
 
+// Expire removes events that have expired, all that there are, unless ctx ends.
+func (e *Events) Expire(ctx context.Context) error {
+	for more := true; more; {
+		var err error
+		if _, more, err = e.Log.Expire(ctx, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Sweep removes events that have expired, until ctx ends.
 func (e *Events) Sweep(ctx context.Context, log *slog.Logger) {
 	for wait := sweepEvery; ; {
