@@ -120,7 +120,7 @@ func (r *routers) byFile() []string {
 // byText says what the certificate is, where there are no files.
 func (r *routers) byText(t *testing.T) []string {
 	t.Helper()
-	env := r.env
+	env := plus(r.env, "TMPDIR="+t.TempDir()) // the process is killed, and leaves its files
 	for name, file := range map[string]string{"CERTIFICATE": r.own.Certificate, "KEY": r.own.Key, "CA": r.own.CA} {
 		text, err := os.ReadFile(file)
 		if err != nil {
