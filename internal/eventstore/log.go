@@ -132,7 +132,7 @@ func (l *Log) Claim(ctx context.Context, r ClaimRequest) (*ClaimResult, error) {
 		switch p := &stored[i].State; {
 		case c.Fence != 0:
 			out.Claims = append(out.Claims, c)
-		case p.Holder != "":
+		case p.Holder != "" || !p.free(r.Holder, now): // or it is kept for another
 			if out.Others++; p.Cursor < p.End {
 				out.Pending++
 			}

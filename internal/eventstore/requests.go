@@ -67,7 +67,7 @@ type Claim struct {
 // ClaimResult is what the caller holds now.
 type ClaimResult struct {
 	Claims []Claim `json:"claims"`
-	// Others is how many partitions others hold, and Pending how many of those have
+	// Others is how many partitions others hold or are about to, and Pending how many of those have
 	// events that were not taken: who waits asks again after its claim-ms while there are some.
 	Others  int `json:"others,omitempty"`
 	Pending int `json:"pending,omitempty"`

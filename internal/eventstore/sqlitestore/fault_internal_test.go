@@ -57,17 +57,27 @@ func waiting(t *testing.T, log *eventstore.Log) int64 {
 	return s.Waiting
 }
 
-// onWriter lets a test into the writer's connection while nobody else is there.
-func (s *Store) onWriter(t *testing.T, text string) {
+// onWriterOf lets a test use the writing connection.
+func (s *Store) onWriterOf(t *testing.T, f func(*conn)) {
 	t.Helper()
-	errs := s.Update(t.Context(), []eventstore.Change{{Key: eventstore.Key{Tenant: "none"}, Apply: func(_ *eventstore.Partition, w *eventstore.Writes) error {
+	errs := s.Update(context.Background(), []eventstore.Change{{Key: eventstore.Key{Tenant: "none"}, Apply: func(_ *eventstore.Partition, w *eventstore.Writes) error {
 		w.Unchanged = true
-		_, err := s.writer.c.sql.ExecContext(t.Context(), text)
-		return err
+		f(s.writer.c)
+		return nil
 	}}})
 	if errs != nil {
 		t.Fatal(errs)
 	}
+}
+
+// onWriter executes a statement there.
+func (s *Store) onWriter(t *testing.T, text string) {
+	t.Helper()
+	s.onWriterOf(t, func(c *conn) {
+		if _, err := c.sql.ExecContext(context.Background(), text); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A full disk refuses, and when there is room again all goes on.

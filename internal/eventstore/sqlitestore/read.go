@@ -27,23 +27,31 @@ func (s *Store) Partition(ctx context.Context, key eventstore.Key) (state events
 	return state, err
 }
 
-// PartitionsOf implements eventstore.Store.
+// PartitionsOf implements eventstore.Store. The index has all of it but the states, most of which
+// are in memory where somebody asks often.
 func (s *Store) PartitionsOf(ctx context.Context, tenant iot.TenantID) (list []eventstore.Stored, err error) {
 	err = s.read(ctx, func(ctx context.Context, c *conn) error {
-		return c.each(ctx, "SELECT generation, number, state FROM partitions WHERE tenant = ? ORDER BY generation, number", []any{string(tenant)},
+		err := c.each(ctx, "SELECT generation, number FROM partitions WHERE tenant = ? ORDER BY generation, number", []any{string(tenant)},
 			func(rows *sql.Rows) (bool, error) {
 				var x eventstore.Stored
-				var state []byte
-				if err := rows.Scan(&x.ID.Generation, &x.ID.Number, &state); err != nil {
-					return false, err
-				}
-				var err error
-				x.State, err = decode(state)
+				err := rows.Scan(&x.ID.Generation, &x.ID.Number)
 				list = append(list, x)
 				return true, err
 			})
+		for i := 0; i < len(list) && err == nil; i++ {
+			key := eventstore.Key{Tenant: tenant, Partition: list[i].ID}
+			p, known := s.cache.get(key)
+			if !known {
+				p, err = c.partition(ctx, key)
+			}
+			list[i].State = p.state.Clone()
+		}
+		return err
 	})
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 // Tenants implements eventstore.Store.

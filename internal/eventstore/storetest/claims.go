@@ -145,6 +145,8 @@ func claimWantedGone(t *testing.T, s eventstore.Store) {
 	h := r.hold("T", "A", "d")
 	update(t, s, eventstore.Key{Tenant: "T", Partition: h.id}, func(p *eventstore.Partition, _ *eventstore.Writes) { p.Wanted = "B" })
 	h.release(0)
+	out := r.claimAll("T", "A")
+	same(t, "kept for another, and pending", []int{out.Others, out.Pending}, []int{1, 1})
 	for range 30 {
 		r.now = r.now.Add(2 * time.Second)
 		for _, c := range r.claimAll("T", "A").Claims {
