@@ -37,8 +37,15 @@ run: build ## everything in one process, with the demo tenant, data in ./data
 test: ## all that needs nothing but Go
 	$(GO) test ./...
 
-test-all: deps lint ## every test: foreign peers are installed, a missing one is a failure, skips are listed
+# One Docker engine for all that needs one; where none was running it ends with the target.
+test-all: deps lint ## every test, containers, Kubernetes and the local AWS too: what they need is installed, a missing one is a failure, skips are listed
+	infra/docker/deps run $(MAKE) --no-print-directory test-everything
+
+.PHONY: test-everything
+test-everything: build images aws-package local-aws-deps
 	set -o pipefail; SLUICE_TEST_ALL=1 $(GO) test -json -count=1 ./... | $(GO) run ./tests/report
+	$(MAKE) --no-print-directory test-containers
+	$(MAKE) --no-print-directory test-kubernetes
 	$(MAKE) race
 	$(GO) test -run '^$$' -fuzz '^FuzzPeer$$' -fuzztime 30s ./internal/amqp/peer
 	cd tests/bench/peerbench && $(GO) vet ./...
