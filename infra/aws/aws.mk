@@ -21,7 +21,8 @@ local-aws-deps:
 	localstack/deps
 
 local-aws: build aws-package local-aws-deps ## the deployment of infra/aws on this machine: Lambda, DynamoDB, SQS and EventBridge are local
-	$(GO) run ./localstack/cmd/local-aws $(LOCAL_AWS)
+	$(GO) build -o bin/local-aws ./localstack/cmd/local-aws
+	bin/local-aws $(LOCAL_AWS)
 
 test-aws: build aws-package local-aws-deps ## the template, the archive and the local deployment
 	SLUICE_TEST_ALL=1 $(GO) test -count=1 ./infra/aws/... ./localstack/... ./tests/aws
