@@ -45,12 +45,11 @@ func (t *transaction) begin(ctx context.Context) error {
 // fill applies the group and commits. Where nothing has changed, there is nothing to commit.
 func (t *transaction) fill(ctx context.Context, group []*request) error {
 	for _, r := range group {
-		for i := range r.changes {
-			own, err := t.apply(ctx, &r.changes[i])
-			if err != nil {
-				return err
-			}
-			r.errs[i] = own
+		if !r.take() {
+			continue
+		}
+		if err := t.applyAll(ctx, r); err != nil {
+			return err
 		}
 	}
 	for key := range t.w.untrimmed { // one portion for each transaction
@@ -70,6 +69,18 @@ func (t *transaction) fill(ctx context.Context, group []*request) error {
 	}
 	_, err := t.c.exec(ctx, "COMMIT")
 	return err
+}
+
+func (t *transaction) applyAll(ctx context.Context, r *request) error {
+	defer close(r.applied)
+	for i := range r.changes {
+		own, err := t.apply(ctx, &r.changes[i])
+		if err != nil {
+			return err
+		}
+		r.errs[i] = own
+	}
+	return nil
 }
 
 // apply makes one change. own is the change's own error; err ends the transaction.

@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/sluice-iot/sluice/internal/eventstore"
@@ -16,24 +17,30 @@ const (
 // request is an update that waits for the writer.
 type request struct {
 	changes []eventstore.Change
-	errs    []error // one for each change
-	taken   atomic.Bool
+	errs    []error     // one for each change; the writer's until done
+	taken   atomic.Bool // by the writer, which applies it, or by its caller, who has given up
+	applied chan struct{}
 	done    chan struct{}
+	mine    bool // the writer has taken it
 }
 
-// Update implements eventstore.Store. A caller whose context ends while the writer is at
-// its changes gets iot.ErrTimeout or context.Canceled, though they may be
-// committed: what the log does can be done again. It returns then only when
-// no change is going to be applied any more.
+// take makes a request the writer's, unless its caller has given up.
+func (r *request) take() bool {
+	r.mine = r.mine || r.taken.CompareAndSwap(false, true)
+	return r.mine
+}
+
+// Update implements eventstore.Store. A caller whose context ends before its changes are
+// applied has changed nothing. One whose context ends between that and the end of the commit, which
+// may take as long as the disk does, gets iot.ErrTimeout or context.Canceled too, though they
+// may be committed: what the log does can be done again.
 func (s *Store) Update(ctx context.Context, changes []eventstore.Change) []error {
 	if len(changes) == 0 {
 		return nil
 	}
-	r := &request{changes: changes, errs: make([]error, len(changes)), done: make(chan struct{})}
+	r := &request{changes: changes, errs: make([]error, len(changes)), applied: make(chan struct{}), done: make(chan struct{})}
 	if err := s.writer.do(ctx, r); err != nil {
-		for i := range r.errs {
-			r.errs[i] = translate(err)
-		}
+		return slices.Repeat([]error{translate(err)}, len(changes))
 	}
 	for _, err := range r.errs {
 		if err != nil {
@@ -83,13 +90,16 @@ func (w *writer) do(ctx context.Context, r *request) error {
 	case <-w.stopped:
 	case <-ctx.Done():
 	}
-	if !r.taken.CompareAndSwap(false, true) { // the writer is at it
-		<-r.done
-	}
-	select {
-	case <-r.done:
-		return nil // in time after all
-	default:
+	if !r.taken.CompareAndSwap(false, true) { // the writer is at it, with what is the caller's
+		select {
+		case <-r.applied:
+		case <-r.done: // it was not come to
+		}
+		select {
+		case <-r.done:
+			return nil // in time after all
+		default:
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -129,15 +139,12 @@ func (w *writer) run() {
 	}
 }
 
-// gather takes what waits behind the first request. Whoever gave up waiting is left out.
+// gather takes what waits behind the first request.
 func (w *writer) gather(r *request) (group []*request) {
 	n := 0
 	for {
-		if r.taken.CompareAndSwap(false, true) {
-			group = append(group, r)
-			n += len(r.changes)
-		}
-		if n >= maxGroup {
+		group = append(group, r)
+		if n += len(r.changes); n >= maxGroup {
 			return group
 		}
 		select {
@@ -155,13 +162,18 @@ func (w *writer) commit(group []*request) {
 	if err != nil {
 		err = translate(err)
 		for _, r := range group {
+			if !r.take() {
+				continue
+			}
 			for i := range r.errs {
 				r.errs[i] = err
 			}
 		}
 	}
 	for _, r := range group {
-		close(r.done)
+		if r.take() { // or it was not come to
+			close(r.done)
+		}
 	}
 }
 
