@@ -85,8 +85,12 @@ func (p *Process) Stop(grace time.Duration) {
 	}
 }
 
-// Kill ends the process at once and waits for its end.
+// Kill ends the process at once, where the system can also those that it started,
+// and waits for its end.
 func (p *Process) Kill() {
+	if p.Exit() == "" {
+		p.killGroup()
+	}
 	_ = p.cmd.Process.Signal(os.Kill)
 	<-p.done
 }

@@ -11,3 +11,5 @@ func (p *Process) Freeze() {}
 
 // Thaw does nothing on this system.
 func (p *Process) Thaw() {}
+
+func (p *Process) killGroup() {}

@@ -38,7 +38,7 @@ func TestProcess(t *testing.T) {
 	if !strings.Contains(p.Exit(), "it ended: signal: terminated") {
 		t.Error(p.Exit())
 	}
-	deaf := start("trap '' TERM; while :; do sleep 1000; done")
+	deaf := start("trap '' TERM; exec sleep 1000")
 	deaf.Freeze() // also what does not run is ended
 	deaf.Stop(10 * time.Millisecond)
 	if deaf.Exit() == "" {
