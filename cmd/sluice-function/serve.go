@@ -106,20 +106,20 @@ func (p *program) open() (err error) {
 	case err != nil:
 		return err
 	}
-	if p.parts.events {
-		if p.events, err = eventlog.Open(ctx, p.cfg, p.data, p.log, nil); err != nil {
-			return err
-		}
-	}
-	if !p.parts.identity {
-		return nil
-	}
 	deps := identity.Deps{}
 	if p.poster, err = p.newPoster(p.cfg); err != nil {
 		return err
 	}
 	if p.poster != nil {
 		deps.Poster = p.poster
+	}
+	if p.parts.events {
+		if p.events, err = eventlog.Open(ctx, p.cfg, p.data, p.log, deps.Poster); err != nil {
+			return err
+		}
+	}
+	if !p.parts.identity {
+		return nil
 	}
 	p.id, err = identity.Open(ctx, p.cfg, p.data, p.log, deps)
 	return err

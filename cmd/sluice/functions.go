@@ -42,7 +42,7 @@ func (i *installation) Open(ctx, work context.Context) (events.Invoker, error) {
 		}
 	}
 	if i.withEvents && i.cfg.Functions.Events == "" {
-		if err := i.openEvents(ctx, work); err != nil {
+		if err := i.openEvents(ctx, work, poster); err != nil {
 			return nil, err
 		}
 	}
@@ -70,8 +70,8 @@ func (i *installation) functions() (all []events.Function) {
 }
 
 // openEvents makes the event store.
-func (i *installation) openEvents(ctx, work context.Context) (err error) {
-	if i.eventlog, err = eventlog.Open(ctx, i.cfg, i.process.Data, i.log, nil); err != nil {
+func (i *installation) openEvents(ctx, work context.Context, facts events.Poster) (err error) {
+	if i.eventlog, err = eventlog.Open(ctx, i.cfg, i.process.Data, i.log, facts); err != nil {
 		return err
 	}
 	i.process.OnClose(func() {
@@ -80,6 +80,7 @@ func (i *installation) openEvents(ctx, work context.Context) (err error) {
 		}
 	})
 	i.process.Health.Readiness("events", i.eventlog.Readiness)
+	i.process.Metrics.MustRegister(&backlogs{log: i.eventlog.Log})
 	i.process.Go(func() { i.eventlog.Sweep(work, i.log) })
 	return nil
 }

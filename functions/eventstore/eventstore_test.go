@@ -105,6 +105,23 @@ func TestDeadLettersBecomeFacts(t *testing.T) {
 	})
 }
 
+func TestRequeuedEventsWakeTheirHolder(t *testing.T) {
+	p := &poster{}
+	f := functions.New(eventstore.New(&storetest.Memory{}, eventstore.Options{}), functions.Options{Facts: p})
+	fence := read(t, f, 2)
+	if _, err := f.Settle(t.Context(), settle(fence, eventstore.Settlement{From: 1, To: 2, Outcome: eventstore.Rejected})); err != nil {
+		t.Fatal(err)
+	}
+	p.facts = nil
+	got, err := f.Requeue(t.Context(), events.EventRequeue{RequeueRequest: eventstore.RequeueRequest{Tenant: "T", Partition: where}})
+	if err != nil || got.Requeued != 2 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if a, ok := p.facts[0].(events.EventsAppended); len(p.facts) != 1 || !ok || a.TenantID != "T" || a.Partition != where || a.End != 5 {
+		t.Errorf("told %+v; want that two more follow the first two", p.facts)
+	}
+}
+
 func TestAStuckPosterKeepsNobodyLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged strings.Builder

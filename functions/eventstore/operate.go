@@ -73,7 +73,26 @@ func (f *Functions) Requeue(ctx context.Context, q events.EventRequeue) (*events
 	if err != nil {
 		return nil, err
 	}
+	if n > 0 {
+		f.grown(ctx, q.Tenant(), q.Partition)
+	}
 	return &events.EventRequeueResult{Requeued: n, More: more}, nil
+}
+
+// grown wakes whoever holds a partition to which events were added that no router appended.
+func (f *Functions) grown(ctx context.Context, tenant iot.TenantID, partition eventstore.PartitionID) {
+	if f.o.Facts == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), factWait)
+	defer cancel()
+	end, err := f.store.End(ctx, eventstore.Key{Tenant: tenant, Partition: partition})
+	if err == nil {
+		err = f.o.Facts.Post(ctx, []events.Fact{events.EventsAppended{TenantID: tenant, Partition: partition, End: end, At: f.o.Now().UTC()}})
+	}
+	if err != nil {
+		f.o.Log.WarnContext(ctx, "nobody may know yet that events wait again", "tenant", string(tenant), "partition", partition.String(), "err", err)
+	}
 }
 
 // Purge throws events of a partition away.

@@ -220,6 +220,12 @@ func (l *Log) Requeue(ctx context.Context, r RequeueRequest) (events int64, more
 	}
 }
 
+// End returns the next position that a partition will give.
+func (l *Log) End(ctx context.Context, key Key) (uint64, error) {
+	p, err := l.store.Partition(ctx, key)
+	return p.End, err
+}
+
 // errSwept says that others removed dead letters meanwhile.
 var errSwept = iot.Errorf(iot.ErrUnavailable, "others removed dead letters of the partition at the same time")
 

@@ -117,11 +117,13 @@ func (p *Process) instance() string {
 func (p *Process) Take(ctx context.Context, facts []events.Fact) error {
 	var rest []events.Fact
 	for _, f := range facts {
-		if a, ok := f.(events.EventsAppended); ok {
-			p.router.Appended(a.TenantID, a.Partition, a.End)
-			continue
+		switch f := f.(type) {
+		case events.EventsAppended:
+			p.router.Appended(f.TenantID, f.Partition, f.End)
+		case events.EventDeadLettered: // for subscribers: a router has nothing to do with it
+		default:
+			rest = append(rest, f)
 		}
-		rest = append(rest, f)
 	}
 	if len(rest) == 0 {
 		return nil

@@ -44,6 +44,12 @@ func (p *Process) openRouter(_, work context.Context) error {
 	p.follower = notices.New(o)
 	p.ingress = notices.NewIngress(notices.IngressOptions{Name: p.cfg.Name, Take: p.Take, Token: p.Directory.Token, Logger: p.log})
 	p.Metrics.MustRegister(append(ingressFigures(p.ingress.Refused), p.router, p.follower)...)
+	if _, ok := p.router.Events(); ok {
+		p.Metrics.MustRegister(eventFigures(func() stored.Figures {
+			f, _ := p.router.Events()
+			return f
+		}))
+	}
 	p.group.Go(func() { p.router.Run(work) })
 	p.group.Go(func() { p.follower.Run(work) })
 	p.group.Go(func() { p.tuneMemory(work) })
