@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,12 +106,10 @@ func TestLostAnswers(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				_, log := newLog()
 				s := newSite(t, log, stored.Options{})
-				n := 0
+				var n atomic.Int64
 				lose := func(c string) error {
-					if c == call {
-						if n++; n%2 == 1 {
-							return errDown
-						}
+					if c == call && n.Add(1)%2 == 1 {
+						return errDown
 					}
 					return nil
 				}
