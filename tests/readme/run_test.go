@@ -18,7 +18,7 @@ import (
 )
 
 // ports are what the pages name and other programs may hold already.
-var ports = []string{"15672", "15671", "8080", "8443", "28080", "28443", "8088", "8089", "8090", "5672", "25672", "5673", "8444", "8445", "8180", "5432", "8000"}
+var ports = []string{"15672", "15671", "8080", "8443", "28080", "28443", "8088", "8089", "8090", "5672", "25672", "5673", "8444", "8445", "8180", "5432", "8000", "9001"}
 
 // reader follows one page.
 type reader struct {
@@ -27,6 +27,8 @@ type reader struct {
 	stays []*process        // what runs
 	last  *process          // what the last sh block started
 	admin *strings.Replacer // of a database, instead of the one that the page names
+	words *strings.Replacer // what a platform has instead of other names of the page
+	cloud string            // URL of what stands for AWS
 }
 
 // TestPages runs every page.
@@ -37,16 +39,17 @@ func TestPages(t *testing.T) {
 }
 
 func follow(t *testing.T, p *page) {
-	r := &reader{dir: t.TempDir(), free: freePorts(t), admin: strings.NewReplacer()}
+	r := &reader{dir: t.TempDir(), free: freePorts(t), admin: strings.NewReplacer(), words: instead(t)}
 	made := sourceCopy(t)
 	if p.name == "README.md" {
 		r.dir = made
 	} else {
 		// Programs in Go are built, and find what they import, as they would be in
 		// the repository.
-		for _, name := range []string{"bin", "go.mod", "go.sum", "adapters", "cmd", "events", "functions", "internal", "router"} {
+		for _, name := range []string{"bin", "go.mod", "go.sum", "Makefile", "adapters", "cmd", "events", "functions", "internal", "localstack", "router"} {
 			r.link(t, filepath.Join(made, name), name)
 		}
+		r.furnish(t, made)
 	}
 	for _, s := range p.sections {
 		if s.title == "" {
@@ -57,6 +60,7 @@ func follow(t *testing.T, p *page) {
 		t.Run(s.title, func(t *testing.T) {
 			kept := len(r.stays)
 			defer func() { r.stays = r.stays[:kept] }() // a section that failed ends what it started itself
+			defer r.remove(t, s)
 			r.section(t, s)
 			r.stop(t, kept)
 		})
@@ -81,7 +85,11 @@ func (r *reader) section(t *testing.T, s section) {
 		r.databases(t, b)
 	}
 	r.keycloak(t, s)
+	r.localstack(ctx, t, s)
 	for _, b := range s.blocks {
+		if b.lang == "sh" && removal.MatchString(b.code) {
+			continue // comes last
+		}
 		t.Logf("line %d", b.line)
 		switch b.lang {
 		case "sh":
@@ -104,6 +112,7 @@ func needs(t *testing.T, b block) {
 	if usesKeycloak(b) {
 		needKeycloak(t)
 	}
+	needPlatform(t, b)
 	if (python || node) && !testAll() {
 		t.Skip("programs in Python and JavaScript run with SLUICE_TEST_ALL=1")
 	}
@@ -256,12 +265,12 @@ var portWords = regexp.MustCompile(`\b(` + strings.Join(ports, "|") + `)\b`)
 
 // moved is a text with free ports in it.
 func (r *reader) moved(text string) string {
-	return portWords.ReplaceAllStringFunc(r.admin.Replace(text), func(p string) string { return r.free[p] })
+	return portWords.ReplaceAllStringFunc(r.words.Replace(r.admin.Replace(text)), func(p string) string { return r.free[p] })
 }
 
 // environment moves the default ports of what names none.
 func (r *reader) environment(code string) []string {
-	env := environment(r.dir)
+	env := append(environment(r.dir), r.platformEnvironment(code)...)
 	if regexp.MustCompile(`sluice up|make run`).MatchString(code) && !strings.Contains(code, "--config") {
 		env = append(env, "SLUICE_LISTENERS="+r.moved(`[{role: northbound, address: "127.0.0.1:15672"},
 			{role: northbound, address: "127.0.0.1:15671", tls: {}}, {role: adapter/http, address: "127.0.0.1:8080"},
