@@ -111,7 +111,11 @@ func (r *Router) may(c *peer.Conn, address string, what auth.Activity) (*auth.Id
 		return nil, 0, "", &amqp.Error{Condition: amqp.CondNotFound,
 			Description: "no address " + clip(address) + ": expected telemetry/TENANT or another of Hono's"}
 	}
-	endpoint, _, _ := strings.Cut(address, "/")
+	endpoint, tenant, _ := strings.Cut(address, "/")
+	if p.kind == forward.Stored && (tenant == "" || strings.Contains(tenant, "/")) {
+		return nil, 0, "", &amqp.Error{Condition: amqp.CondNotFound,
+			Description: "no address " + clip(address) + ": events are kept by tenant, at " + endpoint + "/TENANT"}
+	}
 	return id, p.kind, endpoint, nil
 }
 
