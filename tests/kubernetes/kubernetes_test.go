@@ -15,6 +15,7 @@ import (
 func TestKubernetes(t *testing.T) {
 	n := start(t)
 	t.Run("overlays", func(t *testing.T) { testOverlays(t, n) })
+	t.Run("page", func(t *testing.T) { testPage(t, n) })
 	t.Run("plain", func(t *testing.T) { testPlain(t, n) })
 	t.Run("knative", func(t *testing.T) { testKnative(t, n) })
 }
