@@ -71,7 +71,7 @@ func (c *claim) toSettle(now time.Time) bool {
 	if len(c.unsaid) == 0 {
 		return false
 	}
-	return len(c.unsaid) >= settleRecords || now.Sub(c.said) >= settleTime || c.wanted || c.t.giving(now)
+	return len(c.unsaid) >= settleRecords || now.Sub(c.said) >= settleTime || c.wanted || c.t.receivers == 0 || c.t.giving(now)
 }
 
 // claiming says when to claim.
@@ -166,7 +166,7 @@ func (t *tenant) claim() (failed bool) {
 	t.grew = nil
 	if err != nil {
 		t.claiming.now = t.claiming.now || asked
-		t.s.say(err)
+		t.s.complain(err)
 		return true
 	}
 	had := len(t.claims)
@@ -234,9 +234,9 @@ func (t *tenant) forget(c *claim) {
 }
 
 // giving reports whether claims are of no use here: nobody listens, or has had credit for
-// a while. The tenant is locked.
+// a while. One that comes back at once finds them. The tenant is locked.
 func (t *tenant) giving(now time.Time) bool {
-	return t.receivers == 0 || !t.credit && t.inFlight == 0 && now.Sub(t.since) >= creditTime
+	return !t.credit && t.inFlight == 0 && now.Sub(t.since) >= creditTime || t.receivers == 0 && t.s.isClosing()
 }
 
 // free reports whether receivers have nothing of a claim, and the store knows so. The tenant is locked.
@@ -282,7 +282,7 @@ func (t *tenant) release(c *claim) error {
 	t.s.m.releases.Add(1)
 	err := t.s.o.Log.Release(ctx, eventstore.ReleaseRequest{Tenant: t.name, Partition: c.id, Fence: c.fence, Undelivered: undelivered})
 	if err != nil {
-		t.s.say(err) // it ends by itself
+		t.s.complain(err) // it ends by itself
 	}
 	return nil
 }

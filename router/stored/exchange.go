@@ -77,7 +77,7 @@ func alike(a, b eventstore.Settlement) bool {
 // is lost, which is no failure. The tenant is locked.
 func (t *tenant) trouble(c *claim, err error) error {
 	if !errors.Is(err, iot.ErrExists) {
-		t.s.say(err)
+		t.s.complain(err)
 		return err
 	}
 	if !c.lost {

@@ -2,6 +2,7 @@ package stored
 
 import (
 	"sync/atomic"
+	"time"
 )
 
 // counters count since the start.
@@ -10,10 +11,23 @@ type counters struct {
 	appends, appendTime                            atomic.Int64 // calls, and their ns
 	reads, settles, claims, releases               atomic.Int64 // calls
 	live, delivered, expired, dead, lost           atomic.Int64
-	troubled                                       atomic.Pointer[string]
+	troubled                                       atomic.Pointer[string] // what an append failed of last
+	complained                                     atomic.Int64           // Unix s: when another call's failure was logged
 }
 
-// say logs that the store fails, once until it does not or fails otherwise.
+// sayEvery is how often, in s, the failure of a call that is no append is logged at most: there may be
+// many tenants.
+const sayEvery = 10
+
+// complain logs that events cannot be brought to receivers for now.
+func (s *Server) complain(err error) {
+	now, last := time.Now().Unix(), s.m.complained.Load()
+	if s.ctx.Err() == nil && now-last >= sayEvery && s.m.complained.CompareAndSwap(last, now) {
+		s.log.Warn("stored events are not at hand", "err", err)
+	}
+}
+
+// say logs that appends fail, once until they do not or fail otherwise.
 func (s *Server) say(err error) {
 	text := ""
 	if err != nil {
@@ -26,7 +40,7 @@ func (s *Server) say(err error) {
 	s.m.troubled.Store(&text)
 	switch {
 	case text != "":
-		s.log.Warn("events cannot be stored or read", "err", err)
+		s.log.Warn("events cannot be stored", "err", err)
 	case was != nil && *was != "":
 		s.log.Info("events are stored again")
 	}

@@ -171,7 +171,12 @@ func (m *model) step() {
 	case x < 73 && len(m.live) > 0:
 		i := m.rnd.IntN(len(m.live))
 		m.lossy.Store(true)
-		m.live[i].kill()
+		if m.clean { // what it said is heard
+			m.live[i].conn.Close(nil)
+			<-m.live[i].closed
+		} else {
+			m.live[i].kill()
+		}
 		m.live = slices.Delete(m.live, i, i+1)
 	case x < 80 && len(m.live) > 0:
 		m.live[m.rnd.IntN(len(m.live))].credit(uint32(m.rnd.IntN(60)))

@@ -136,7 +136,7 @@ func (t *tenant) rest() time.Duration {
 			earlier(c.retry)
 		}
 	}
-	if t.receivers > 0 && !t.credit && len(t.claims) > 0 && t.inFlight == 0 {
+	if !t.credit && len(t.claims) > 0 && t.inFlight == 0 {
 		earlier(t.since.Add(creditTime))
 	}
 	if next.IsZero() {

@@ -228,6 +228,15 @@ func (s *Server) Close(ctx context.Context) {
 	}
 }
 
+func (s *Server) isClosing() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
+}
+
 // busy reports whether anything is yet to be done.
 func (s *Server) busy() bool {
 	s.mu.Lock()

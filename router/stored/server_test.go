@@ -347,7 +347,7 @@ func TestDetachAndAttach(t *testing.T) {
 			t.Errorf("%+v, %v", stats, err)
 		}
 		c.kill()
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 		if f := s.server.Figures(); f.Tenants != 0 || f.Prefetched != 0 {
 			t.Errorf("%+v after the last consumer has gone", f)
 		}

@@ -71,10 +71,11 @@ func newTenant(s *Server, name iot.TenantID, address string) *tenant {
 func (t *tenant) setReceivers(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.receivers == 0 {
+	if t.receivers == 0 || n == 0 && t.credit {
 		t.since = t.s.o.Now()
 	}
-	if n > t.receivers { // a new one may be here because another router has gone
+	if n > t.receivers && (len(t.claims) == 0 || t.claiming.others > 0) {
+		// A new one may be here because another router has gone.
 		t.claiming.now, t.claiming.again = true, time.Time{}
 	}
 	if t.receivers = n; n == 0 {
