@@ -187,28 +187,45 @@ func TestQuota(t *testing.T) {
 	})
 }
 
-// pair are two routers on one log that tell each other.
-func pair(t *testing.T, log *eventstore.Log) (a, b *site, told func() int) {
-	var mu sync.Mutex
-	n := 0
-	sites := map[string]*site{}
-	tell := func(_ context.Context, ingress string, h eventstore.Holding) error {
-		mu.Lock()
-		n++
-		to := sites[ingress]
-		mu.Unlock()
-		if to == nil || to.over {
-			return errDown
-		}
-		to.server.Appended(h.Tenant, h.Partition, h.End)
-		return nil
+// routers are several on one log that tell each other.
+type routers struct {
+	t   *testing.T
+	log *eventstore.Log
+
+	mu    sync.Mutex
+	told  int
+	sites map[string]*site // by ingress
+}
+
+// start starts one, in the place of the one that had the name before.
+func (r *routers) start(name string) *site {
+	ingress := "http://" + name
+	s := newSite(r.t, r.log, stored.Options{Instance: name, Ingress: ingress, Tell: r.tell})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sites == nil {
+		r.sites = map[string]*site{}
 	}
-	a = newSite(t, log, stored.Options{Instance: "a", Ingress: "http://a", Tell: tell})
-	b = newSite(t, log, stored.Options{Instance: "b", Ingress: "http://b", Tell: tell})
-	mu.Lock()
-	sites["http://a"], sites["http://b"] = a, b
-	mu.Unlock()
-	return a, b, func() int { mu.Lock(); defer mu.Unlock(); return n }
+	r.sites[ingress] = s
+	return s
+}
+
+func (r *routers) tell(_ context.Context, ingress string, h eventstore.Holding) error {
+	r.mu.Lock()
+	r.told++
+	to := r.sites[ingress]
+	r.mu.Unlock()
+	if to == nil || to.over.Load() {
+		return errDown
+	}
+	to.server.Appended(h.Tenant, h.Partition, h.End)
+	return nil
+}
+
+// pair are two of them.
+func pair(t *testing.T, log *eventstore.Log) (a, b *site, told func() int) {
+	r := &routers{t: t, log: log}
+	return r.start("a"), r.start("b"), func() int { r.mu.Lock(); defer r.mu.Unlock(); return r.told }
 }
 
 func TestTwoRouters(t *testing.T) {

@@ -47,6 +47,8 @@ type model struct {
 	t     *testing.T
 	rnd   *rand.Rand
 	log   *eventstore.Log
+	seed  uint64
+	all   *routers
 	sites [2]*site
 
 	mu      sync.Mutex
@@ -57,41 +59,58 @@ type model struct {
 	clean   bool        // nothing ever fails
 	next    map[string]int
 	live    []*consumer
+	at      map[*consumer]*site
 	prods   [2]*producer
-	sent    [2]map[string]bool
+	gone    []*producer // of routers that crashed
+	crashes int
 }
 
 func newModel(t *testing.T, seed uint64) *model {
 	m := &model{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), events: map[string]*seen{}, next: map[string]int{}}
 	m.clean = seed%3 == 0
 	_, m.log = newLog()
-	a, b, _ := pair(t, m.log)
-	m.sites = [2]*site{a, b}
-	for i, s := range m.sites {
-		m.prods[i] = s.producer("event/T")
-		m.sent[i] = map[string]bool{}
-		faults := rand.New(rand.NewPCG(seed, uint64(i+2)))
-		var mu sync.Mutex
-		roll := func(n int) int {
-			mu.Lock()
-			defer mu.Unlock()
-			return faults.IntN(n)
-		}
-		s.log.script(func(ctx context.Context, call string) error {
-			time.Sleep(time.Duration(roll(20)) * time.Millisecond)
-			if m.faulty.Load() && roll(4) == 0 {
-				return errDown
-			}
-			return ctx.Err()
-		}, func(call string) error {
-			time.Sleep(time.Duration(roll(20)) * time.Millisecond)
-			if m.faulty.Load() && roll(6) == 0 {
-				return errDown
-			}
-			return nil
-		})
+	m.seed, m.all, m.at = seed, &routers{t: t, log: m.log}, map[*consumer]*site{}
+	for i := range m.sites {
+		m.start(i)
 	}
 	return m
+}
+
+// start starts a router with its producer.
+func (m *model) start(i int) {
+	s := m.all.start(string(rune('a' + i)))
+	m.sites[i], m.prods[i] = s, s.producer("event/T")
+	faults := rand.New(rand.NewPCG(m.seed, uint64(i+2)))
+	var mu sync.Mutex
+	roll := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return faults.IntN(n)
+	}
+	s.log.script(func(ctx context.Context, call string) error {
+		time.Sleep(time.Duration(roll(20)) * time.Millisecond)
+		if m.faulty.Load() && roll(4) == 0 {
+			return errDown
+		}
+		return ctx.Err()
+	}, func(call string) error {
+		time.Sleep(time.Duration(roll(20)) * time.Millisecond)
+		if m.faulty.Load() && roll(6) == 0 || s.over.Load() {
+			return errDown
+		}
+		return nil
+	})
+}
+
+// crash kills a router, and starts another in its place after a while.
+func (m *model) crash(i int) {
+	m.lossy.Store(true)
+	m.crashes++
+	m.live = slices.DeleteFunc(m.live, func(c *consumer) bool { return m.at[c] == m.sites[i] })
+	m.gone = append(m.gone, m.prods[i])
+	m.sites[i].kill()
+	time.Sleep(time.Duration(m.rnd.IntN(20)) * time.Second)
+	m.start(i)
 }
 
 // first is whether a header says that it is the first delivery.
@@ -160,14 +179,14 @@ func (m *model) step() {
 			m.next[device]++
 			name := fmt.Sprintf("%s/%d", device, m.next[device])
 			m.events[name] = &seen{}
-			m.sent[i][name] = true
 			names = append(names, name)
 		}
 		m.mu.Unlock()
 		m.prods[i].send(names...)
 	case x < 68 && len(m.live) < 5:
 		s := m.sites[m.rnd.IntN(2)]
-		m.live = append(m.live, s.receive("event/T", uint32(m.rnd.IntN(60)+1), uint32(m.rnd.IntN(2)*50), m.decide(false)))
+		c := s.receive("event/T", uint32(m.rnd.IntN(60)+1), uint32(m.rnd.IntN(2)*50), m.decide(false))
+		m.live, m.at[c] = append(m.live, c), s
 	case x < 73 && len(m.live) > 0:
 		i := m.rnd.IntN(len(m.live))
 		m.lossy.Store(true)
@@ -191,6 +210,8 @@ func (m *model) step() {
 		if m.faulty.Load() {
 			m.lossy.Store(true)
 		}
+	case x < 89 && !m.clean && m.rnd.IntN(3) == 0:
+		m.crash(m.rnd.IntN(2))
 	default:
 		time.Sleep(time.Duration(m.rnd.IntN(3000)) * time.Millisecond)
 	}
@@ -218,16 +239,20 @@ func (m *model) run() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	accepted, deliveries := 0, 0
+	for _, e := range m.events {
+		deliveries += e.deliverys
+	}
 	for i, p := range m.prods {
 		if n := p.waiting(); n != 0 {
 			m.t.Errorf("%d outcomes of producer %d are missing", n, i)
 		}
-		for name := range m.sent[i] {
-			e := m.events[name]
-			deliveries += e.deliverys
-			if p.outcomes[name] != "accepted" {
+	}
+	for _, p := range append(m.gone, m.prods[:]...) {
+		for name, outcome := range p.outcomes {
+			if outcome != "accepted" {
 				continue
 			}
+			e := m.events[name]
 			accepted++
 			if !e.taken && !dead[name] {
 				m.t.Errorf("%s was accepted, and is neither taken nor dead: %+v", name, *e)
@@ -250,5 +275,5 @@ func (m *model) run() {
 		}
 		m.t.Errorf("%d events came again after they were accepted, though the store never failed", m.doubles)
 	}
-	m.t.Logf("%d events accepted, %d deliveries, %d again after they were accepted, %d dead", accepted, deliveries, m.doubles, len(dead))
+	m.t.Logf("%d events accepted, %d deliveries, %d again after they were accepted, %d dead, %d crashes", accepted, deliveries, m.doubles, len(dead), m.crashes)
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,7 +112,7 @@ type site struct {
 	log    *watched
 	wheel  *peer.Wheel
 	peers  int
-	over   bool
+	over   atomic.Bool
 }
 
 // newLog is a log in memory.
@@ -136,10 +137,9 @@ func newSite(t testing.TB, log stored.Log, o stored.Options) *site {
 
 // stop shuts the site down as a router does.
 func (s *site) stop(grace time.Duration) {
-	if s.over {
+	if s.over.Swap(true) {
 		return
 	}
-	s.over = true
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	s.router.Shutdown(ctx)
@@ -149,6 +149,19 @@ func (s *site) stop(grace time.Duration) {
 	if f := s.server.Figures(); f.Queued != 0 {
 		s.t.Errorf("%d bytes wait to be stored after the end", f.Queued)
 	}
+}
+
+// kill ends the site as a crash does: the store hears nothing more of it.
+func (s *site) kill() {
+	if s.over.Swap(true) {
+		return
+	}
+	s.log.script(func(context.Context, string) error { return errDown }, nil)
+	s.cancel()
+	s.wg.Wait()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.server.Close(ctx)
 }
 
 // shelved lets everybody use every address, all of them stored.
