@@ -69,7 +69,7 @@ func BenchmarkStartOnLambda(b *testing.B) {
 	keys := []byte(`{"specversion":"1.0","id":"1","type":"io.sluice.assertion.keys","source":"//x"}`)
 	for b.Loop() {
 		began := time.Now()
-		p := start(b, environment("SLUICE_DATA="+data, "AWS_LAMBDA_RUNTIME_API="+r.Address()), "--functions", "tenant,credentials,registration,assertion,admission")
+		p := startOn(b, r, environment("SLUICE_DATA="+data), "--functions", "tenant,credentials,registration,assertion,admission")
 		if res, err := r.Invoke(b.Context(), "", keys); err != nil || res.FunctionError != "" {
 			b.Fatalf("%+v, %v", res, err)
 		}

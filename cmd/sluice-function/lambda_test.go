@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/events/invoke/lambda"
 	"github.com/sluice-iot/sluice/functions/host/hosttest"
+	"github.com/sluice-iot/sluice/internal/eventstore"
 )
 
 // byURL asks the management API as a function URL does.
@@ -64,7 +65,7 @@ func TestOnLambda(t *testing.T) {
 	data := t.TempDir()
 	_, password := operator(t, data)
 	r := hosttest.NewRuntime(t)
-	p := start(t, environment("SLUICE_DATA="+data, "AWS_LAMBDA_RUNTIME_API="+r.Address(), "SLUICE_LAMBDA_ACCEPT=direct,http,schedule:cron"))
+	p := startOn(t, r, environment("SLUICE_DATA="+data, "SLUICE_LAMBDA_ACCEPT=direct,http,schedule:cron"))
 	register(t, byURL(r, password))
 	var items []string
 	for i := range 500 {
@@ -102,7 +103,7 @@ func TestOverlapOnLambda(t *testing.T) {
 	data := t.TempDir()
 	_, password := operator(t, data)
 	r := hosttest.NewRuntime(t)
-	start(t, environment("SLUICE_DATA="+data, "AWS_LAMBDA_RUNTIME_API="+r.Address(), "SLUICE_LAMBDA_ACCEPT=direct,http,schedule", "SLUICE_ASSERTIONS_OVERLAP=0s"))
+	startOn(t, r, environment("SLUICE_DATA="+data, "SLUICE_LAMBDA_ACCEPT=direct,http,schedule", "SLUICE_ASSERTIONS_OVERLAP=0s"))
 	register(t, byURL(r, password))
 	inv := invoker(t, r)
 	admits(t, inv)
@@ -113,6 +114,26 @@ func TestOverlapOnLambda(t *testing.T) {
 	set, err := events.Call(t.Context(), inv, events.AssertionKeys{})
 	if err != nil || len(set.Keys) != 1 || !strings.Contains(string(set.Keys[0]), "r20400101-") {
 		t.Errorf("got %s, %v, want the new key alone", set.Keys, err)
+	}
+}
+
+// TestEventsAloneOnLambda needs neither a key-encryption key nor a registry.
+func TestEventsAloneOnLambda(t *testing.T) {
+	r := hosttest.NewRuntime(t)
+	startOn(t, r, environment("SLUICE_DATA="+t.TempDir(), "SLUICE_SERVE=events", "SLUICE_LAMBDA_ACCEPT=direct,schedule:cron", "SLUICE_LAMBDA_DIRECT=router"))
+	inv := invoker(t, r)
+	record := eventstore.Record{ID: eventstore.RecordID{Writer: 1, Counter: 1}, Tenant: "T", Device: "D", Message: []byte("x")}
+	got, err := events.Call(t.Context(), inv, events.EventAppend{AppendRequest: eventstore.AppendRequest{Records: []eventstore.Record{record}}})
+	if err != nil || len(got.Results) != 1 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	purge := events.EventPurge{PurgeRequest: eventstore.PurgeRequest{Tenant: "T", Partition: got.Results[0].Partition}}
+	if _, err := inv.Invoke(t.Context(), purge); err == nil {
+		t.Error("a router purges")
+	}
+	res, err := r.Invoke(t.Context(), "cron", []byte(`{"source":"aws.events","detail-type":"Scheduled Event","time":"2040-01-01T00:00:00Z","detail":{}}`))
+	if err != nil || res.FunctionError != "" {
+		t.Errorf("the schedule: %s, %v", res.Payload, err)
 	}
 }
 

@@ -150,7 +150,7 @@ func TestChangesReachTheRouters(t *testing.T) {
 	})
 	t.Run("lambda", func(t *testing.T) {
 		r, runtime := newRouters(t), hosttest.NewRuntime(t)
-		start(t, plus(r.byText(t), "AWS_LAMBDA_RUNTIME_API="+runtime.Address(), "SLUICE_LAMBDA_ACCEPT=http,sqs"), r.args...)
+		startOn(t, runtime, plus(r.byText(t), "SLUICE_LAMBDA_ACCEPT=http,sqs"), r.args...)
 		register(t, byURL(runtime, r.password))
 		kept := events.RegistryChanged{Type: events.TypeDeviceChanged, TenantID: "T", Sequence: 99, DeviceID: "kept", Change: "UPDATE", Enabled: true, At: time.Now()}
 		e, err := events.EncodeFact(kept, "sluice.local")

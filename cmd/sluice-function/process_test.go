@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sluice-iot/sluice/events"
+	"github.com/sluice-iot/sluice/functions/host/hosttest"
 	"github.com/sluice-iot/sluice/internal/auth"
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/registry/dynamotest"
@@ -50,7 +51,8 @@ type process struct {
 	mu        sync.Mutex
 	text      strings.Builder
 	addresses map[string]string // by role
-	ready     chan struct{}     // closed when it says so, or ends
+	ready     chan struct{}     // closed when it says so
+	ended     chan struct{}     // closed when it writes no more
 }
 
 // environment is that of a process which nothing of the tests' own reaches.
@@ -58,10 +60,11 @@ func environment(vars ...string) []string {
 	return append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}, vars...)
 }
 
-// start runs the program until the test ends and waits until it says that it is ready.
+// start runs the program until the test ends and waits until it says that it is ready. A
+// process that ends instead fails the test with what it wrote.
 func start(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(program, args...), addresses: map[string]string{}, ready: make(chan struct{})}
+	p := &process{cmd: exec.Command(program, args...), addresses: map[string]string{}, ready: make(chan struct{}), ended: make(chan struct{})}
 	p.cmd.Env = env
 	out, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -70,23 +73,45 @@ func start(t testing.TB, env []string, args ...string) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go p.read(out, ended)
+	go p.read(out)
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
-		<-ended
+		<-p.ended
 		_ = p.cmd.Wait()
 		if t.Failed() {
 			t.Log(p.log())
 		}
 	})
-	<-p.ready
+	select {
+	case <-p.ready:
+	case <-p.ended:
+		if !p.saidReady() {
+			t.Fatal("the program does not start") // its output follows
+		}
+	}
 	return p
 }
 
+// startOn runs the program behind a Runtime API.
+func startOn(t testing.TB, r *hosttest.Runtime, env []string, args ...string) *process {
+	t.Helper()
+	p := start(t, plus(env, "AWS_LAMBDA_RUNTIME_API="+r.Address()), args...)
+	r.Runs(p.ended, p.log)
+	return p
+}
+
+func (p *process) saidReady() bool {
+	select {
+	case <-p.ready:
+		return true
+	default:
+		return false
+	}
+}
+
 // read follows what the process logs.
-func (p *process) read(out io.Reader, ended chan struct{}) {
-	defer close(ended)
+func (p *process) read(out io.Reader) {
+	defer close(p.ended)
 	said := false
 	for s := bufio.NewScanner(out); s.Scan(); {
 		var line struct{ Msg, Role, Address string }
@@ -101,9 +126,6 @@ func (p *process) read(out io.Reader, ended chan struct{}) {
 			said = true
 			close(p.ready)
 		}
-	}
-	if !said {
-		close(p.ready)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/functions/host/hosttest"
+	eventstore "github.com/sluice-iot/sluice/internal/eventstore/dynamostore"
 	"github.com/sluice-iot/sluice/internal/iot"
 	"github.com/sluice-iot/sluice/internal/registry/dynamostore"
 	"github.com/sluice-iot/sluice/internal/registry/dynamotest"
@@ -25,7 +26,7 @@ func shared(t *testing.T, vars ...string) events.Invoker {
 	env := environment(append(vars, kek, "HOME=", "SLUICE_IDENTITIES="+identities)...) // Lambda names no home
 	writers, readers := hosttest.NewRuntime(t), hosttest.NewRuntime(t)
 	for _, r := range []*hosttest.Runtime{writers, readers} {
-		start(t, plus(env, "AWS_LAMBDA_RUNTIME_API="+r.Address()))
+		startOn(t, r, env)
 	}
 	register(t, byURL(writers, password))
 	inv := invoker(t, readers)
@@ -67,6 +68,11 @@ func TestOnDynamoDB(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
+	e, err := eventstore.Open(t.Context(), eventstore.Options{Table: table + "-events", Endpoint: endpoint, Region: dynamotest.Region, Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Close()
 	shared(t, "SLUICE_REGISTRY_STORE=dynamodb", "SLUICE_REGISTRY_TABLE="+table, "SLUICE_REGISTRY_ENDPOINT="+endpoint,
 		"AWS_REGION="+dynamotest.Region, "AWS_ACCESS_KEY_ID="+dynamotest.AccessKey, "AWS_SECRET_ACCESS_KEY="+dynamotest.SecretKey)
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -297,7 +298,7 @@ func onLambda(t testing.TB, n int, wrap func(http.Handler) http.Handler) (*invok
 		t.Fatal(err)
 	}
 	for range n {
-		hosttest.Start(t, []string{asFunction + "=1", "AWS_LAMBDA_RUNTIME_API=" + r.Address()}, exe)
+		r.Start(t, []string{asFunction + "=1"}, exe)
 	}
 	if wrap == nil {
 		wrap = func(h http.Handler) http.Handler { return h }
@@ -315,4 +316,18 @@ func onLambda(t testing.TB, n int, wrap func(http.Handler) http.Handler) (*invok
 	}
 	t.Cleanup(inv.Close)
 	return inv, r
+}
+
+// TestADeadFunctionIsNotWaitedFor has the only process end before it asks for work.
+func TestADeadFunctionIsNotWaitedFor(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := hosttest.NewRuntime(t)
+	r.Start(t, nil, exe, "-test.run=^$", "-no-such-flag")
+	res, err := r.Invoke(t.Context(), "", []byte("{}"))
+	if err != nil || res.FunctionError == "" || !strings.Contains(string(res.Payload), "Runtime.ExitError") || !strings.Contains(string(res.Payload), "no-such-flag") {
+		t.Errorf("%s: %s, %v", res.FunctionError, res.Payload, err)
+	}
 }

@@ -28,24 +28,35 @@ func (l *Log) String() string {
 	return l.buf.String()
 }
 
+// Process is a program that runs until the test ends.
+type Process struct {
+	Log   *Log
+	Ended <-chan struct{} // closed when it has
+}
+
 // Start runs a program with further variables in its environment until the test
 // ends, and fails the test when it does not end by itself after SIGTERM. What it
 // wrote is shown where the test failed.
-func Start(t testing.TB, environ []string, program string, args ...string) (*exec.Cmd, *Log) {
+func Start(t testing.TB, environ []string, program string, args ...string) *Process {
 	t.Helper()
-	out := &Log{}
+	ended := make(chan struct{})
+	p := &Process{Log: &Log{}, Ended: ended}
 	cmd := exec.Command(program, args...)
 	cmd.Env = append(os.Environ(), environ...)
-	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Stdout, cmd.Stderr = p.Log, p.Log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
+		<-ended
 		if t.Failed() {
-			t.Logf("%s wrote:\n%s", program, out)
+			t.Logf("%s wrote:\n%s", program, p.Log)
 		}
 	})
-	return cmd, out
+	return p
 }

@@ -29,6 +29,9 @@ type Runtime struct {
 	mu      sync.Mutex
 	count   int
 	running map[string]*invocation
+	alive   int           // of the processes that are known
+	dead    chan struct{} // closed when all of them have ended
+	said    string        // what the last of them wrote
 }
 
 type invocation struct {
@@ -46,7 +49,7 @@ type Result struct {
 
 // NewRuntime starts the Runtime API on a loopback address until the test ends.
 func NewRuntime(t testing.TB) *Runtime {
-	r := &Runtime{Timeout: 5 * time.Second, queue: make(chan *invocation), running: map[string]*invocation{}}
+	r := &Runtime{Timeout: 5 * time.Second, queue: make(chan *invocation), running: map[string]*invocation{}, dead: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", r.next)
 	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/response", func(w http.ResponseWriter, q *http.Request) { r.finish(t, w, q, "") })
@@ -62,6 +65,34 @@ func NewRuntime(t testing.TB) *Runtime {
 
 // Address is the value of AWS_LAMBDA_RUNTIME_API.
 func (r *Runtime) Address() string { return r.api.Listener.Addr().String() }
+
+// Runs tells of a process that runs the function: while all that were told of have
+// ended, invocations fail at once with what the last of them wrote, and do not wait
+// for one that is free.
+func (r *Runtime) Runs(ended <-chan struct{}, wrote func() string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.alive == 0 {
+		r.dead = make(chan struct{})
+	}
+	r.alive++
+	go func() {
+		<-ended
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.alive--; r.alive == 0 {
+			r.said = wrote()
+			close(r.dead)
+		}
+	}()
+}
+
+// Start runs a program that serves invocations, as [Start] does.
+func (r *Runtime) Start(t testing.TB, environ []string, program string, args ...string) {
+	t.Helper()
+	p := Start(t, append(environ, "AWS_LAMBDA_RUNTIME_API="+r.Address()), program, args...)
+	r.Runs(p.Ended, p.Log.String)
+}
 
 // next hands an invocation to a process.
 func (r *Runtime) next(w http.ResponseWriter, q *http.Request) {
@@ -107,9 +138,12 @@ func (r *Runtime) Invoke(ctx context.Context, alias string, payload []byte) (Res
 	r.mu.Lock()
 	r.count++
 	i := &invocation{id: fmt.Sprintf("invocation-%d", r.count), alias: alias, payload: payload, deadline: time.Now().Add(r.Timeout), done: make(chan Result, 1)}
+	dead := r.dead
 	r.mu.Unlock()
 	select {
 	case r.queue <- i:
+	case <-dead:
+		return r.exited(i)
 	case <-ctx.Done():
 		return Result{}, ctx.Err()
 	}
@@ -118,14 +152,28 @@ func (r *Runtime) Invoke(ctx context.Context, alias string, payload []byte) (Res
 	select {
 	case res := <-i.done:
 		return res, nil
+	case <-dead:
+		return r.exited(i)
 	case <-timeout.C:
+		return r.lost(i, "Sandbox.Timedout", fmt.Sprintf("Task timed out after %.2f seconds", r.Timeout.Seconds()))
 	case <-ctx.Done():
 		return Result{}, ctx.Err()
 	}
+}
+
+func (r *Runtime) exited(i *invocation) (Result, error) {
+	r.mu.Lock()
+	said := r.said
+	r.mu.Unlock()
+	return r.lost(i, "Runtime.ExitError", "no process is left; the last wrote:\n"+said)
+}
+
+// lost ends an invocation that no process answered.
+func (r *Runtime) lost(i *invocation, kind, message string) (Result, error) {
 	r.mu.Lock()
 	delete(r.running, i.id)
 	r.mu.Unlock()
-	text, err := json.Marshal(map[string]string{"errorType": "Sandbox.Timedout", "errorMessage": fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", i.id, r.Timeout.Seconds())})
+	text, err := json.Marshal(map[string]string{"errorType": kind, "errorMessage": fmt.Sprintf("RequestId: %s Error: %s", i.id, message)})
 	return Result{text, "Unhandled"}, err
 }
 

@@ -95,13 +95,39 @@ func failure(reply *event.Event) error {
 }
 
 // schedule rotates the keys that sign assertions, the one call that a schedule
-// makes and that nobody else can, and has the store looked after.
+// makes and that nobody else can, and has the store looked after. A function that
+// signs nothing has no keys to rotate.
 func (h *Handler) schedule(ctx context.Context, payload []byte) error {
 	var in awsevents.EventBridgeEvent
 	if err := json.Unmarshal(payload, &in); err != nil {
 		return errors.New("the event does not decode")
 	}
-	at := in.Time
+	rotates := h.dispatcher.Serves(events.TypeAssertionRotate)
+	if !rotates && h.cfg.Maintain == nil {
+		return iot.Errorf(status.ErrUnknownType, "nobody here does anything by a schedule")
+	}
+	if rotates {
+		if err := h.rotate(ctx, in.Time); err != nil {
+			h.cfg.Log.ErrorContext(ctx, "keys not rotated", "err", err)
+			return err
+		}
+	}
+	if h.cfg.Maintain == nil {
+		return nil
+	}
+	err := h.cfg.Maintain(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		h.cfg.Log.WarnContext(ctx, "the store is not looked after to the end; the next schedule goes on")
+		return nil
+	case err != nil:
+		h.cfg.Log.ErrorContext(ctx, "the store is not looked after", "err", err)
+	}
+	return err
+}
+
+// rotate replaces the signing key at a time; the zero one is now.
+func (h *Handler) rotate(ctx context.Context, at time.Time) error {
 	if at.IsZero() {
 		at = time.Now()
 	}
@@ -116,20 +142,5 @@ func (h *Handler) schedule(ctx context.Context, payload []byte) error {
 		return events.ErrorOf(err)
 	}
 	reply := h.dispatcher.Serve(ctx, &call, nil)
-	if err := failure(&reply); err != nil {
-		h.cfg.Log.ErrorContext(ctx, "keys not rotated", "err", err)
-		return err
-	}
-	if h.cfg.Maintain == nil {
-		return nil
-	}
-	err = h.cfg.Maintain(ctx)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		h.cfg.Log.WarnContext(ctx, "the store is not looked after to the end; the next schedule goes on")
-		return nil
-	case err != nil:
-		h.cfg.Log.ErrorContext(ctx, "the store is not looked after", "err", err)
-	}
-	return err
+	return failure(&reply)
 }

@@ -433,6 +433,29 @@ func TestAScheduleMaintains(t *testing.T) {
 	}
 }
 
+// TestAScheduleWithoutKeys is that of a function that signs nothing, such as the event store.
+func TestAScheduleWithoutKeys(t *testing.T) {
+	endpoint, err := host.New(host.Config{Name: "sluice.test", Caller: host.FirstOf(), Functions: []events.Function{
+		events.NewFunction(func(context.Context, events.TenantGet) (*events.TenantGot, error) { return &events.TenantGot{}, nil })}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	for _, maintain := range []func(context.Context) error{nil, func(context.Context) error { calls++; return nil }} {
+		h, err := lambda.New(lambda.Config{Endpoint: endpoint, Accept: lambda.Accept{lambda.Schedule: ""}, Maintain: maintain})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = h.Invoke(t.Context(), []byte(`{"source":"aws.events","detail-type":"Scheduled Event","time":"2026-11-22T20:00:00Z"}`))
+		if (err == nil) != (maintain != nil) {
+			t.Errorf("with something to look after: %t, got %v", maintain != nil, err)
+		}
+	}
+	if calls != 1 {
+		t.Errorf("the store was looked after %d times", calls)
+	}
+}
+
 func by(ctx context.Context, alias string) context.Context {
 	arn := "arn:aws:lambda:eu-north-1:123456789012:function:sluice"
 	if alias != "" {
