@@ -12,23 +12,37 @@ import (
 	amqp "github.com/Azure/go-amqp"
 )
 
-// application consumes the tenant's telemetry from one router, and connects anew
-// whenever it lost it.
+// application consumes the tenant's telemetry or events from one router, and connects
+// anew whenever it lost it.
 type application struct {
-	router *box
-	tls    *tls.Config
+	router   *box
+	endpoint string
+	tls      *tls.Config
 
 	mu       sync.Mutex
 	received map[string]int // how often, by body
+	order    []arrival      // of what came for the first time
 	links    int            // attached so far
 	attached bool
 	last     error
 }
 
-// consume runs an application until the test ends, and waits for its first link.
+// arrival is when a message came for the first time.
+type arrival struct {
+	body string
+	at   time.Time
+}
+
+// consume runs an application for telemetry until the test ends, and waits for its first link.
 func (n *site) consume(t *testing.T, router *box) *application {
 	t.Helper()
-	a := &application{router: router, tls: n.clientTLS(), received: map[string]int{}}
+	return n.consumeOf(t, telemetry, router)
+}
+
+// consumeOf is consume for any kind of message.
+func (n *site) consumeOf(t *testing.T, endpoint string, router *box) *application {
+	t.Helper()
+	a := &application{router: router, endpoint: endpoint, tls: n.clientTLS(), received: map[string]int{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { a.run(ctx) })
@@ -70,7 +84,7 @@ func (a *application) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	receiver, err := session.NewReceiver(patient, "telemetry/"+tenant, &amqp.ReceiverOptions{Credit: 200})
+	receiver, err := session.NewReceiver(patient, a.endpoint+"/"+tenant, &amqp.ReceiverOptions{Credit: 200})
 	if err != nil {
 		return err
 	}
@@ -83,13 +97,19 @@ func (a *application) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		a.mu.Lock()
-		a.received[string(message.GetData())]++
-		a.mu.Unlock()
+		a.note(string(message.GetData()))
 		// What is accepted was kept before: the device may be told so from now on.
 		if err := receiver.AcceptMessage(ctx, message); err != nil {
 			return err
 		}
+	}
+}
+
+func (a *application) note(body string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.received[body]++; a.received[body] == 1 {
+		a.order = append(a.order, arrival{body, time.Now()})
 	}
 }
 

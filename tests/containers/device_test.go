@@ -22,9 +22,22 @@ func (a answer) String() string {
 
 // device uploads to one adapter over connections that it keeps.
 type device struct {
-	id     string
-	url    string
-	client *http.Client
+	id       string
+	url      string
+	endpoint string
+	client   *http.Client
+}
+
+const (
+	telemetry = "telemetry"
+	event     = "event"
+)
+
+// sends returns the same device for another kind of message.
+func (d *device) sends(endpoint string) *device {
+	other := *d
+	other.endpoint = endpoint
+	return &other
 }
 
 func (d *device) authID() string { return d.id + "@" + tenant }
@@ -39,13 +52,13 @@ func (n *site) newDevice(t *testing.T, id string) *device {
 	}
 	transport := &http.Transport{TLSClientConfig: n.clientTLS(), ForceAttemptHTTP2: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &device{id: id, url: "https://" + address, client: &http.Client{Transport: transport, Timeout: patience}}
+	return &device{id: id, url: "https://" + address, endpoint: telemetry, client: &http.Client{Transport: transport, Timeout: patience}}
 }
 
-// upload sends telemetry at least once.
+// upload sends a message at least once, and no second time.
 func (d *device) upload(t *testing.T, body string) (answer, error) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.url+"/telemetry", bytes.NewBufferString(body))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.url+"/"+d.endpoint, bytes.NewBufferString(body))
 	if err != nil {
 		return answer{}, err
 	}

@@ -34,12 +34,20 @@ type load struct {
 	failures []string
 }
 
+// loadIDs are the devices of a load.
+func loadIDs() (ids []string) {
+	for i := range loadDevices {
+		ids = append(ids, fmt.Sprintf("meter-%d", i))
+	}
+	return ids
+}
+
 // startLoad registers nothing: the devices are there.
-func (n *site) startLoad(t *testing.T, ids []string) *load {
+func (n *site) startLoad(t *testing.T, endpoint string, ids []string) *load {
 	t.Helper()
 	l := &load{stop: make(chan struct{}), answers: map[int]int{}, refused: map[string]int{}, last: time.Now()}
 	for _, id := range ids {
-		d := n.newDevice(t, id)
+		d := n.newDevice(t, id).sends(endpoint)
 		l.group.Go(func() { l.device(t, d) })
 	}
 	t.Cleanup(l.end)
@@ -117,13 +125,10 @@ func (l *load) since() (longest time.Duration, refused int) {
 func TestRoutersRestart(t *testing.T) {
 	n := newSite(t)
 	n.start(t, 2)
-	var ids []string
-	for i := range loadDevices {
-		ids = append(ids, fmt.Sprintf("meter-%d", i))
-	}
+	ids := loadIDs()
 	n.register(t, n.functions[0], ids...)
 	apps := []*application{n.consume(t, n.routers[0]), n.consume(t, n.routers[1])}
-	l := n.startLoad(t, ids)
+	l := n.startLoad(t, telemetry, ids)
 	l.next(t, 200)
 	l.since()
 	for _, step := range []struct {
@@ -160,20 +165,13 @@ func TestRoutersRestart(t *testing.T) {
 		measure(t, "router is back after "+step.name+": ready to messages by it", "%s; %d uploads were answered 503", ms(used), refused)
 	}
 	l.end()
-	l.check(t, apps)
+	l.check(t, "routers restarted", apps)
 }
 
 // check compares what devices were told with what applications got.
-func (l *load) check(t *testing.T, apps []*application) {
+func (l *load) check(t *testing.T, what string, apps []*application) {
 	t.Helper()
-	got := map[string]int{}
-	for _, a := range apps {
-		a.mu.Lock()
-		for body, count := range a.received {
-			got[body] += count
-		}
-		a.mu.Unlock()
-	}
+	got := together(apps)
 	var lost []string
 	twice := 0
 	for _, body := range l.acked {
@@ -192,7 +190,20 @@ func (l *load) check(t *testing.T, apps []*application) {
 		t.Errorf("%d uploads got neither 202 nor 503 with Retry-After: %s", len(l.failures), strings.Join(slices.Compact(l.failures), "; "))
 	}
 	t.Logf("refused with: %v", l.refused)
-	measure(t, "routers restarted: acknowledged messages, lost, received twice, received without a 202", "%d, %d, %d, %d",
+	measure(t, what+": acknowledged messages, lost, received twice, received without a 202", "%d, %d, %d, %d",
 		len(l.acked), len(lost), twice, len(got)+len(lost)-len(l.acked))
-	measure(t, "routers restarted: slowest upload", "%s", ms(l.slowest))
+	measure(t, what+": slowest upload", "%s", ms(l.slowest))
+}
+
+// together is how often applications have received each message.
+func together(apps []*application) map[string]int {
+	got := map[string]int{}
+	for _, a := range apps {
+		a.mu.Lock()
+		for body, count := range a.received {
+			got[body] += count
+		}
+		a.mu.Unlock()
+	}
+	return got
 }

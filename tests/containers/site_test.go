@@ -56,7 +56,8 @@ func newSite(t *testing.T) *site {
 	n.pool.AddCert(n.authority.Certificate)
 	identities := filepath.Join(n.dir, "identities.yaml")
 	err = errors.Join(
-		auth.AddIdentityWith(identities, shop, shopSecret, auth.Authority{Address: "telemetry/" + tenant, May: auth.Read}),
+		auth.AddIdentityWith(identities, shop, shopSecret, auth.Authority{Address: "telemetry/" + tenant, May: auth.Read},
+			auth.Authority{Address: "event/" + tenant, May: auth.Read}),
 		auth.AddOperatorWith(identities, operator, operatorSecret, map[string]auth.Activity{"*": auth.Read | auth.Write}))
 	if err != nil {
 		t.Fatal(err)
@@ -108,8 +109,7 @@ func (n *site) addFunction(t *testing.T, volume, config string, env map[string]s
 	b := n.create(t, spec{
 		name: fmt.Sprintf("identity-%d", len(n.functions)), kind: "function", aliases: []string{"functions"}, names: []string{activatorName},
 		ports: []string{"28443"}, volume: volume, env: env,
-		config: config + `notices: {ingresses: ["https://router:8445"]}
-listeners:
+		config: config + ingresses + `listeners:
   - {role: function, address: "0.0.0.0:8444", tls: {}}
   - {role: management, address: "0.0.0.0:28443", tls: {}}
   - ` + probe + "\n",
@@ -124,19 +124,23 @@ func (n *site) withSQLite(t *testing.T) *box {
 	return n.addFunction(t, n.newVolume(t), "", nil)
 }
 
-// addRouter makes the nth router, which asks functions at host:port.
+// ingresses are all routers, by the one name that they share.
+const ingresses = `notices: {ingresses: ["https://router:8445"]}
+`
+
+// addRouter makes the nth router, which asks functions at host:port and keeps events there.
 func (n *site) addRouter(t *testing.T, functions string) *box {
 	t.Helper()
 	b := n.create(t, spec{
 		name: fmt.Sprintf("router-%d", len(n.routers)), kind: "router", aliases: []string{"router"},
 		args: []string{"router"}, ports: []string{"5671"}, scratch: true,
-		config: fmt.Sprintf(`functions: {identity: "https://%s"}
-listeners:
+		config: fmt.Sprintf(`functions: {identity: "https://%[1]s", events: "https://%[1]s"}
+%[2]slisteners:
   - {role: northbound, address: "0.0.0.0:5671", tls: {}}
   - {role: internal, address: "0.0.0.0:5673", tls: {}}
   - {role: ingress, address: "0.0.0.0:8445", tls: {}}
-  - %s
-`, functions, probe),
+  - %[3]s
+`, functions, ingresses, probe),
 	})
 	n.routers = append(n.routers, b)
 	return b

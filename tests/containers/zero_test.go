@@ -26,12 +26,14 @@ func TestScaleToZero(t *testing.T) {
 		t.Run("nothing starts them", z.testNoFunctions)
 		t.Run("a request starts them", func(t *testing.T) { z.testColdStarts(t, "SQLite") })
 		t.Run("many requests start them once", z.testOneStart)
+		t.Run("events", func(t *testing.T) { z.testEvents(t, "SQLite") })
 	})
 	t.Run("Postgres", func(t *testing.T) {
 		n := newSite(t)
 		_, env := n.database(t)
 		z := n.startZero(t, n.addFunction(t, "", "registry: {store: postgres}\n", env))
 		t.Run("a request starts them", func(t *testing.T) { z.testColdStarts(t, "Postgres") })
+		t.Run("events", func(t *testing.T) { z.testEvents(t, "Postgres") })
 	})
 }
 
