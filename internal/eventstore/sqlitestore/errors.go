@@ -63,6 +63,13 @@ func passing(err error) bool {
 	return false
 }
 
+// readOnly reports whether the file was opened for reading only: it, or what is beside it, could
+// not be written to at that moment.
+func readOnly(err error) bool {
+	var driver *sqlite.Error
+	return errors.As(err, &driver) && driver.Code()&0xff == sqlite3.SQLITE_READONLY
+}
+
 var errClosed = errors.New("the store is closed")
 
 // noRoom refuses one change, not those that are committed with it.

@@ -134,6 +134,22 @@ func (s *Store) read(ctx context.Context, f func(context.Context, *conn) error) 
 	return translate(err)
 }
 
+// closeReaders closes the reading connections that nobody uses now. While one is open,
+// SQLite keeps the index of the write-ahead log as it was opened first in this process: for reading only, if it was then.
+func (s *Store) closeReaders() {
+	for range len(s.readers) {
+		select {
+		case c := <-s.readers:
+			if c != nil {
+				c.close()
+			}
+			s.readers <- nil
+		default:
+			return
+		}
+	}
+}
+
 // take waits for a reading connection.
 func (s *Store) take(ctx context.Context) (*conn, error) {
 	if err := ctx.Err(); err != nil {

@@ -196,6 +196,9 @@ func (w *writer) transact(group []*request) (err error) {
 			w.c.close()
 			w.c = nil
 		}
+		if readOnly(err) {
+			w.s.closeReaders()
+		}
 	}()
 	t := transaction{w: w, c: w.c, parts: map[eventstore.Key]*loaded{}}
 	if err := t.begin(ctx); err != nil {
