@@ -3,7 +3,8 @@
 // server's CPU time per message, messages per second, and the ratio to
 // mosquitto's CPU time in the same run. More tables follow: a thousand messages a
 // second with their latency, how cost grows with connections and addresses, and
-// what idle connections hold. Rows with assertions run against a router of this
+// what idle connections hold. The last one has stored events through `sluice up`
+// with SQLite, and through RabbitMQ with a durable queue, where it is installed. Rows with assertions run against a router of this
 // program's own (asserted.go), which trusts a key made for the occasion.
 //
 //	make bench                         builds bin/sluice and runs three rounds

@@ -39,7 +39,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds; five for a figure to quote")
 	flag.IntVar(&o.size, "size", 256, "payload bytes")
 	flag.IntVar(&o.idle, "idle", 8000, "idle connections")
-	flag.StringVar(&o.tables, "tables", "load,paced,growth,idle", "which tables to make")
+	flag.StringVar(&o.tables, "tables", "load,events,paced,growth,idle", "which tables to make")
 	flag.DurationVar(&o.dur, "d", 4*time.Second, "time measured for each row and round")
 	flag.DurationVar(&o.warm, "warm", time.Second, "time before measuring")
 	flag.Parse()
@@ -104,10 +104,18 @@ func run(ctx context.Context, o options) error {
 		}
 		table.print(table.rows)
 	}
-	if !strings.Contains(o.tables, "idle") {
-		return nil
+	router.stop() // it need not wait for what comes now
+	asserted.stop()
+	mosquitto.stop()
+	if strings.Contains(o.tables, "idle") {
+		if err := idle(ctx, o, peerbench); err != nil {
+			return err
+		}
 	}
-	return idle(ctx, o, peerbench)
+	if strings.Contains(o.tables, "events") {
+		return events(ctx, o, peerbench)
+	}
+	return nil
 }
 
 // measureRows measures every row in turn, several times.
@@ -137,9 +145,9 @@ type load struct {
 
 // result is what one run of peerbench found: CPU microseconds of the server a
 // message, messages a second, and microseconds from end to end.
-type result struct{ cpu, rate, p50, p99 float64 }
+type result struct{ cpu, rate, p50, p99, ack50, ack99 float64 }
 
-var resultLine = regexp.MustCompile(`([0-9]+) msg/s +srv +([0-9.]+) us/msg.* e2e p50 ([0-9]+) p99 ([0-9]+) us.* bad ([0-9]+)`)
+var resultLine = regexp.MustCompile(`([0-9]+) msg/s +srv +([0-9.]+) us/msg.* e2e p50 ([0-9]+) p99 ([0-9]+) us +ack p50 ([0-9]+) p99 ([0-9]+) us.* bad ([0-9]+)`)
 
 func measure(ctx context.Context, o options, peerbench string, l *load) (result, error) {
 	args := append([]string{l.args[0], "-label", "x", "-pid", strconv.Itoa(l.server.pid()), "-size", strconv.Itoa(o.size),
@@ -152,17 +160,17 @@ func measure(ctx context.Context, o options, peerbench string, l *load) (result,
 	if m == nil {
 		return result{}, fmt.Errorf("no result in what peerbench printed\n%s%s", out, l.server.log())
 	}
-	if bad, _ := strconv.Atoi(string(m[5])); bad > 0 {
+	if bad, _ := strconv.Atoi(string(m[7])); bad > 0 {
 		return result{}, fmt.Errorf("%d messages or links failed\n%s%s", bad, out, l.server.log())
 	}
 	if err := conserved(out); err != nil {
 		return result{}, fmt.Errorf("%w\n%s%s", err, out, l.server.log())
 	}
-	rate, _ := strconv.ParseFloat(string(m[1]), 64)
-	cpu, _ := strconv.ParseFloat(string(m[2]), 64)
-	p50, _ := strconv.ParseFloat(string(m[3]), 64)
-	p99, _ := strconv.ParseFloat(string(m[4]), 64)
-	return result{cpu: cpu, rate: rate, p50: p50, p99: p99}, nil
+	figure := func(i int) float64 {
+		f, _ := strconv.ParseFloat(string(m[i]), 64)
+		return f
+	}
+	return result{rate: figure(1), cpu: figure(2), p50: figure(3), p99: figure(4), ack50: figure(5), ack99: figure(6)}, nil
 }
 
 var drainedLine = regexp.MustCompile(`drained: sent ([0-9]+) received ([0-9]+) acked ([0-9]+)`)

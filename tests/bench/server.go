@@ -13,11 +13,15 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // startLimit is how long a server may take to listen before the run is given up.
 const startLimit = 20 * time.Second
+
+// stopLimit is how long a server may take to end before it is killed.
+const stopLimit = 15 * time.Second
 
 // server is a running server under test.
 type server struct {
@@ -30,6 +34,8 @@ type server struct {
 	version string
 	ready   time.Duration // from start to the first accepted connection
 	done    chan struct{} // closed when the process has ended
+	process int           // what to measure, where it is not the one that was started
+	beside  *server       // to be ended afterwards
 }
 
 // output keeps the end of what a server printed.
@@ -50,7 +56,12 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (s *server) pid() int { return s.cmd.Process.Pid }
+func (s *server) pid() int {
+	if s.process != 0 {
+		return s.process
+	}
+	return s.cmd.Process.Pid
+}
 
 func (s *server) log() string {
 	s.out.mu.Lock()
@@ -63,11 +74,13 @@ func (s *server) stop() {
 	if s == nil {
 		return
 	}
-	_ = s.cmd.Process.Signal(os.Interrupt)
+	defer s.beside.stop()
+	// Erlang takes SIGINT for a request to ask what to do; the others end on both.
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-s.done:
-	case <-time.After(5 * time.Second):
-		_ = s.cmd.Process.Kill()
+	case <-time.After(stopLimit):
+		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 		<-s.done
 	}
 }
@@ -87,7 +100,13 @@ func (s *server) residentMB() float64 {
 
 // start runs a program and waits until addr accepts connections.
 func start(ctx context.Context, addr, program string, args ...string) (*server, error) {
+	return startWith(ctx, startLimit, nil, addr, program, args...)
+}
+
+// startWith is start with a limit of its own and, unless it is nil, an environment.
+func startWith(ctx context.Context, limit time.Duration, env []string, addr, program string, args ...string) (*server, error) {
 	s := &server{cmd: exec.Command(program, args...), out: &output{}, addr: addr, done: make(chan struct{})}
+	s.cmd.Env, s.cmd.SysProcAttr = env, &syscall.SysProcAttr{Setpgid: true} // so that its children can be ended with it
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	began := time.Now()
 	if err := s.cmd.Start(); err != nil {
@@ -110,9 +129,9 @@ func start(ctx context.Context, addr, program string, args ...string) (*server, 
 			return nil, ctx.Err()
 		case <-time.After(2 * time.Millisecond):
 		}
-		if time.Since(began) > startLimit {
+		if time.Since(began) > limit {
 			s.stop()
-			return nil, fmt.Errorf("%s does not listen on %s after %s; %s", program, addr, startLimit, s.log())
+			return nil, fmt.Errorf("%s does not listen on %s after %s; %s", program, addr, limit, s.log())
 		}
 	}
 }
@@ -134,6 +153,7 @@ const identities = `identities:
     limits: {connections: 100000, links: 200000}
     authorities:
       - {address: "telemetry/*", may: [read, write]}
+      - {address: "event/*", may: [read, write]}
 `
 
 const login = "bench%40BENCH:bench-secret@"

@@ -48,8 +48,8 @@ func runAddresses(o *opts) error {
 		if err != nil {
 			return fmt.Errorf("senders: %w", err)
 		}
-		ps[lane].s.Store(s.rawSender)
-		s.got = &ps[lane].got
+		ps[lane].join(s.rawSender)
+		s.p = &ps[lane]
 		ws, ss = append(ws, w), append(ss, s)
 	}
 	for _, s := range ss {

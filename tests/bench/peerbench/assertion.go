@@ -31,6 +31,13 @@ func (o *opts) readAssertions() error {
 	return nil
 }
 
+// makeDevices makes the section that names the device, for so many of them.
+func (o *opts) makeDevices() {
+	for i := range o.devices {
+		o.asserted = append(o.asserted, enc{}.section(0x74, false, "device_id", fmt.Sprintf("device-%d", i)))
+	}
+}
+
 // section appends a map of strings, whose keys are symbols in annotations.
 func (b enc) section(code byte, symbols bool, entries ...string) enc {
 	b = append(b.desc(code), 0xd1)
