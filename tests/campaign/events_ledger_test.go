@@ -95,6 +95,8 @@ func (l *ledger) deliver(g gotEvent) {
 type fleetRun struct {
 	*ledger
 	site      *eventSite
+	pause     time.Duration
+	padding   string
 	stopSend  chan struct{}
 	stopTake  chan struct{}
 	devices   sync.WaitGroup
@@ -105,10 +107,17 @@ type fleetRun struct {
 // startFleet has devices send events, and a consumer at each router take them.
 func startFleet(t *testing.T, s *eventSite) *fleetRun {
 	t.Helper()
-	transport := &http.Transport{MaxIdleConnsPerHost: eventDevices}
-	f := &fleetRun{ledger: newLedger(eventDevices), site: s, stopSend: make(chan struct{}), stopTake: make(chan struct{}),
+	return startLoad(t, s, eventDevices, devicePause, 0)
+}
+
+// startLoad is startFleet with so many devices, pauses between the uploads of each, and
+// bytes beside their number in each event.
+func startLoad(t *testing.T, s *eventSite, devices int, pause time.Duration, padding int) *fleetRun {
+	t.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: devices}
+	f := &fleetRun{ledger: newLedger(devices), site: s, pause: pause, padding: strings.Repeat("x", padding), stopSend: make(chan struct{}), stopTake: make(chan struct{}),
 		client: &http.Client{Transport: transport, Timeout: 2 * patience}}
-	for i := range eventDevices {
+	for i := range devices {
 		f.devices.Go(func() { f.send(i) })
 	}
 	for _, r := range s.routers {
@@ -151,7 +160,7 @@ func (f *fleetRun) send(device int) {
 			ttl = time.Duration(1+rand.IntN(2)) * time.Second
 		}
 		number := f.begin(device, ttl)
-		status, retry, err := sendEvent(f.client, f.site.device, "event", name, ttl, fmt.Appendf(nil, "%d %d", device, number))
+		status, retry, err := sendEvent(f.client, f.site.device, "event", name, ttl, fmt.Appendf(nil, "%d %d %s", device, number, f.padding))
 		switch status {
 		case http.StatusAccepted:
 			f.accept(device, number)
@@ -168,7 +177,7 @@ func (f *fleetRun) send(device int) {
 		select {
 		case <-f.stopSend:
 			return
-		case <-time.After(devicePause/2 + rand.N(devicePause)):
+		case <-time.After(f.pause/2 + rand.N(f.pause)):
 		}
 	}
 }
@@ -295,10 +304,9 @@ func (f *fleetRun) came(x *taking, of *life, tr *amqp.Transfer, body []byte) {
 		f.fault("an event that is not durable came")
 	}
 	g.again = !m.Header.FirstAcquirer && m.Header.DeliveryCount > 0
-	device, number, _ := strings.Cut(string(m.Data[0]), " ")
-	g.device, _ = strconv.Atoi(device)
-	if g.number, err = strconv.Atoi(number); err != nil {
-		f.fault("an event with %q", m.Data[0])
+	var padding string
+	if _, err := fmt.Sscanf(string(m.Data[0])+"|", "%d %d %s", &g.device, &g.number, &padding); err != nil || padding != f.padding+"|" {
+		f.fault("an event with %.40q", m.Data[0])
 		return
 	}
 	f.deliver(g)

@@ -2,6 +2,7 @@ package campaign_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -130,6 +131,7 @@ func (s *eventSite) upConfig() string {
   - {role: adapter/http, address: %q}
   - {role: management, address: %q}
   - {role: health, address: %q}
+adapters: {http: {max-payload-size: 64KiB}}
 %s`, r.northbound, s.device, s.management, r.health, s.eventStore)
 }
 
@@ -196,6 +198,7 @@ func (s *eventSite) startAdapters(t *testing.T) {
   - {role: adapter/http, address: %q}
 routers: [%s]
 functions: {identity: "https://%s"}
+adapters: {http: {max-payload-size: 64KiB}}
 `, s.device, strings.Join(urls, ", "), s.functions))
 	s.adapter.awaitListener(t, s.device)
 }
@@ -205,9 +208,11 @@ func (s *eventSite) register(t *testing.T, devices int) {
 	t.Helper()
 	s.operator(t, http.MethodPost, "tenants/"+eventTenant, "application/json", strings.NewReader("{}"), http.StatusCreated)
 	var body bytes.Buffer
+	const salt = "0123456789abcdef"
+	hash := fmt.Sprintf(`{"hash-function":"sha-256","salt":%q,"pwd-hash":%q}`, base64.StdEncoding.EncodeToString([]byte(salt)), sha256Base64(salt+devicePass))
 	for i := range devices {
-		fmt.Fprintf(&body, `{"op":"create","id":%q,"credentials":[{"type":"hashed-password","auth-id":%q,"secrets":[{"pwd-plain":%q}]}]}`+"\n",
-			eventDevice(i), eventDevice(i), devicePass)
+		fmt.Fprintf(&body, `{"op":"create","id":%q,"credentials":[{"type":"hashed-password","auth-id":%q,"secrets":[%s]}]}`+"\n",
+			eventDevice(i), eventDevice(i), hash)
 	}
 	bulk(t, s.parts, eventTenant, &body, devices)
 }
