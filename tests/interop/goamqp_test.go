@@ -377,6 +377,9 @@ func (g *goPeer) answer(msg *amqp.Message, subject string) error {
 
 func messageOf(msg *amqp.Message) event {
 	e := event{Event: "message", Body: msg.GetData(), Annotations: map[string]any{}, DeliveryAnnotations: map[string]any{}, Properties: msg.ApplicationProperties}
+	if h := msg.Header; h != nil {
+		e.Durable, e.DeliveryCount, e.FirstAcquirer, e.TTL = h.Durable, int(h.DeliveryCount), h.FirstAcquirer, int(h.TTL.Milliseconds())
+	}
 	for k, v := range msg.Annotations {
 		e.Annotations[fmt.Sprint(k)] = v
 	}

@@ -57,6 +57,10 @@ type event struct {
 	DeliveryAnnotations map[string]any `json:"deliveryAnnotations"`
 	Properties          map[string]any `json:"properties"`
 	Settled             bool           `json:"settled"`
+	Durable             bool           `json:"durable"`
+	DeliveryCount       int            `json:"deliveryCount"`
+	FirstAcquirer       bool           `json:"firstAcquirer"`
+	TTL                 int            `json:"ttl"` // ms
 
 	// outcome, sent
 	ID                int    `json:"id"`

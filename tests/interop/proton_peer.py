@@ -252,7 +252,8 @@ class Peer(MessagingHandler):
             facts["body"] = base64.b64encode(bytes(body)).decode()
         say("message", **facts, replyTo=m.reply_to or "", correlationId=str(m.correlation_id or ""), subject=m.subject or "", to=m.address or "",
             contentType=str(m.content_type or ""), messageId=str(m.id or ""), annotations=plain(m.annotations),
-            deliveryAnnotations=plain(m.instructions), properties=plain(m.properties), settled=delivery.settled)
+            deliveryAnnotations=plain(m.instructions), properties=plain(m.properties), settled=delivery.settled,
+            durable=m.durable, deliveryCount=m.delivery_count, firstAcquirer=m.first_acquirer, ttl=int(m.ttl * 1000))
         if not self.options.get("manual"):
             event.receiver.flow(1)
         if delivery.settled:

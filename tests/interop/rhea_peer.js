@@ -183,6 +183,7 @@ function receiver(connection, options, modes) {
       messageId: String(m.message_id || ''), annotations: plain(m.message_annotations),
       deliveryAnnotations: plain(m.delivery_annotations), properties: plain(m.application_properties),
       settled: !!d.remote_settled,
+      durable: !!m.durable, deliveryCount: m.delivery_count || 0, firstAcquirer: !!m.first_acquirer, ttl: m.ttl || 0,
     }));
     if (d.remote_settled) {
       d.update(true);
