@@ -41,6 +41,7 @@ type seen struct {
 	taken     bool // a consumer accepted it
 	rejected  bool
 	deliverys int
+	history   []string
 }
 
 type model struct {
@@ -54,6 +55,7 @@ type model struct {
 	mu      sync.Mutex
 	events  map[string]*seen
 	doubles int
+	twice   []string
 	faulty  atomic.Bool // the store fails now and then
 	lossy   atomic.Bool // an answer was lost, or a claim, or a connection
 	clean   bool        // nothing ever fails
@@ -125,8 +127,10 @@ func (m *model) delivered(last map[string]int, g got) *seen {
 		return &seen{}
 	}
 	e.deliverys++
+	e.history = append(e.history, fmt.Sprintf("%s attempt %d", g.at.Format("15:04:05.000"), g.header.DeliveryCount))
 	if e.taken {
 		m.doubles++
+		m.twice = append(m.twice, g.name)
 	}
 	if first(g) {
 		device, _, _ := strings.Cut(g.name, "/")
@@ -155,6 +159,7 @@ func (m *model) decide(kindly bool) func(got) amqp.Raw {
 		switch {
 		case x < 70:
 			e.taken = true
+			e.history = append(e.history, "accepted")
 			return amqp.StateAccepted
 		case x < 80:
 			return amqp.StateReleased
@@ -166,6 +171,17 @@ func (m *model) decide(kindly bool) func(got) amqp.Raw {
 		}
 		return nil // it is left open
 	}
+}
+
+// leave ends a consumer; where nothing may fail, what it said is heard.
+func (m *model) leave(c *consumer) {
+	if !m.clean {
+		c.kill()
+		return
+	}
+	c.do(func() { c.deaf = true })
+	c.conn.Close(nil)
+	<-c.closed
 }
 
 func (m *model) step() {
@@ -190,12 +206,7 @@ func (m *model) step() {
 	case x < 73 && len(m.live) > 0:
 		i := m.rnd.IntN(len(m.live))
 		m.lossy.Store(true)
-		if m.clean { // what it said is heard
-			m.live[i].conn.Close(nil)
-			<-m.live[i].closed
-		} else {
-			m.live[i].kill()
-		}
+		m.leave(m.live[i])
 		m.live = slices.Delete(m.live, i, i+1)
 	case x < 80 && len(m.live) > 0:
 		m.live[m.rnd.IntN(len(m.live))].credit(uint32(m.rnd.IntN(60)))
@@ -224,12 +235,11 @@ func (m *model) run() {
 	}
 	m.faulty.Store(false)
 	for _, c := range m.live {
-		c.kill()
+		m.leave(c)
 	}
 	time.Sleep(30 * time.Second)
-	var last []*consumer
 	for _, s := range m.sites {
-		last = append(last, s.consumer("event/T", 100, m.decide(true)))
+		s.consumer("event/T", 100, m.decide(true))
 	}
 	time.Sleep(10 * time.Minute)
 	dead := map[string]bool{}
@@ -274,6 +284,9 @@ func (m *model) run() {
 			}
 		}
 		m.t.Errorf("%d events came again after they were accepted, though the store never failed", m.doubles)
+		for _, name := range m.twice {
+			m.t.Logf("%s: %s", name, strings.Join(m.events[name].history, ", "))
+		}
 	}
 	m.t.Logf("%d events accepted, %d deliveries, %d again after they were accepted, %d dead, %d crashes", accepted, deliveries, m.doubles, len(dead), m.crashes)
 }

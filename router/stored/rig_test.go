@@ -387,6 +387,7 @@ type consumer struct {
 	got  []got
 	do1  func(g got) amqp.Raw
 	keep uint32 // credit that it renews; 0 = it does not
+	deaf bool   // it is closing, and nobody would hear what it says
 }
 
 func accept(got) amqp.Raw  { return amqp.StateAccepted }
@@ -407,7 +408,7 @@ func (s *site) receive(address string, credit, keep uint32, do func(got) amqp.Ra
 	a := peer.Attachment{Name: "r", Role: amqp.RoleReceiver, SenderSettleMode: amqp.SenderMixed, Credit: credit}
 	a.Source, a.Target = terminus(address)
 	c.end = s.connect(a, func(ev *peer.Event) {
-		if ev.Kind != peer.EventDelivery {
+		if ev.Kind != peer.EventDelivery || c.deaf {
 			return
 		}
 		g := parse(ev.Payload)

@@ -381,9 +381,11 @@ func TestAnonymousSender(t *testing.T) {
 			synctest.Wait()
 		}
 		time.Sleep(time.Minute)
+		e.conn.Lock()
 		if states["accepted"] != 300 {
 			t.Errorf("outcomes %v", states)
 		}
+		e.conn.Unlock()
 		m := amqp.Message{Properties: &amqp.Properties{To: "event/T"}, Data: [][]byte{make([]byte, eventstore.MaxMessageBytes)}}
 		b, err := m.Append(nil)
 		if err != nil {
@@ -391,6 +393,8 @@ func TestAnonymousSender(t *testing.T) {
 		}
 		e.do(func() { e.link.Send(&peer.Outgoing{Tail: b}) })
 		time.Sleep(time.Minute)
+		e.conn.Lock()
+		defer e.conn.Unlock()
 		if states["rejected amqp:link:message-size-exceeded"] != 1 {
 			t.Errorf("outcomes %v of one that is too large", states)
 		}
