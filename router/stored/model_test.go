@@ -46,6 +46,7 @@ type seen struct {
 
 type model struct {
 	t     *testing.T
+	dice  sync.Mutex
 	rnd   *rand.Rand
 	log   *eventstore.Log
 	seed  uint64
@@ -76,6 +77,12 @@ func newModel(t *testing.T, seed uint64) *model {
 		m.start(i)
 	}
 	return m
+}
+
+func (m *model) roll(n int) int {
+	m.dice.Lock()
+	defer m.dice.Unlock()
+	return m.rnd.IntN(n)
 }
 
 // start starts a router with its producer.
@@ -111,7 +118,7 @@ func (m *model) crash(i int) {
 	m.live = slices.DeleteFunc(m.live, func(c *consumer) bool { return m.at[c] == m.sites[i] })
 	m.gone = append(m.gone, m.prods[i])
 	m.sites[i].kill()
-	time.Sleep(time.Duration(m.rnd.IntN(20)) * time.Second)
+	time.Sleep(time.Duration(m.roll(20)) * time.Second)
 	m.start(i)
 }
 
@@ -152,7 +159,7 @@ func (m *model) decide(kindly bool) func(got) amqp.Raw {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		e := m.delivered(last, g)
-		x := m.rnd.IntN(100)
+		x := m.roll(100)
 		if kindly {
 			x = 0
 		}
@@ -185,13 +192,13 @@ func (m *model) leave(c *consumer) {
 }
 
 func (m *model) step() {
-	switch x := m.rnd.IntN(100); {
+	switch x := m.roll(100); {
 	case x < 60:
-		i := m.rnd.IntN(2)
-		device := fmt.Sprintf("%c%d", 'a'+i, m.rnd.IntN(12)) // of one router each, whose order counts
+		i := m.roll(2)
+		device := fmt.Sprintf("%c%d", 'a'+i, m.roll(12)) // of one router each, whose order counts
 		m.mu.Lock()
 		var names []string
-		for range m.rnd.IntN(20) + 1 {
+		for range m.roll(20) + 1 {
 			m.next[device]++
 			name := fmt.Sprintf("%s/%d", device, m.next[device])
 			m.events[name] = &seen{}
@@ -200,20 +207,20 @@ func (m *model) step() {
 		m.mu.Unlock()
 		m.prods[i].send(names...)
 	case x < 68 && len(m.live) < 5:
-		s := m.sites[m.rnd.IntN(2)]
-		c := s.receive("event/T", uint32(m.rnd.IntN(60)+1), uint32(m.rnd.IntN(2)*50), m.decide(false))
+		s := m.sites[m.roll(2)]
+		c := s.receive("event/T", uint32(m.roll(60)+1), uint32(m.roll(2)*50), m.decide(false))
 		m.live, m.at[c] = append(m.live, c), s
 	case x < 73 && len(m.live) > 0:
-		i := m.rnd.IntN(len(m.live))
+		i := m.roll(len(m.live))
 		m.lossy.Store(true)
 		m.leave(m.live[i])
 		m.live = slices.Delete(m.live, i, i+1)
 	case x < 80 && len(m.live) > 0:
-		m.live[m.rnd.IntN(len(m.live))].credit(uint32(m.rnd.IntN(60)))
+		m.live[m.roll(len(m.live))].credit(uint32(m.roll(60)))
 	case x < 83 && len(m.live) > 0:
-		c := m.live[m.rnd.IntN(len(m.live))]
+		c := m.live[m.roll(len(m.live))]
 		c.do(func() {
-			c.link.SetCredit(uint32(m.rnd.IntN(30)))
+			c.link.SetCredit(uint32(m.roll(30)))
 			c.link.SetDrain()
 		})
 	case x < 88 && !m.clean:
@@ -221,17 +228,17 @@ func (m *model) step() {
 		if m.faulty.Load() {
 			m.lossy.Store(true)
 		}
-	case x < 89 && !m.clean && m.rnd.IntN(3) == 0:
-		m.crash(m.rnd.IntN(2))
+	case x < 89 && !m.clean && m.roll(3) == 0:
+		m.crash(m.roll(2))
 	default:
-		time.Sleep(time.Duration(m.rnd.IntN(3000)) * time.Millisecond)
+		time.Sleep(time.Duration(m.roll(3000)) * time.Millisecond)
 	}
 }
 
 func (m *model) run() {
 	for range 400 {
 		m.step()
-		time.Sleep(time.Duration(m.rnd.IntN(30)) * time.Millisecond)
+		time.Sleep(time.Duration(m.roll(30)) * time.Millisecond)
 	}
 	m.faulty.Store(false)
 	for _, c := range m.live {
