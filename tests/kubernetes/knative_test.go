@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -43,7 +44,7 @@ func testKnative(t *testing.T, n *node) {
 	}
 	a := consume(t, s)
 	for range 20 { // so that both adapters know it
-		eventually(t, "an upload arrives", func() error { return s.accepted(t, "meter", "by token") })
+		eventually(t, "an upload arrives", func() error { return s.accepted(t, telemetry, "meter", "by token") })
 	}
 	if !a.has("by token") {
 		t.Error("acknowledged, but not arrived")
@@ -51,14 +52,14 @@ func testKnative(t *testing.T, n *node) {
 	t.Run("who may ask", func(t *testing.T) { testTokens(t, s, g) })
 	t.Run("from zero", func(t *testing.T) {
 		g.scale(t, 0)
-		if err := s.accepted(t, "meter", "known"); err != nil {
+		if err := s.accepted(t, telemetry, "meter", "known"); err != nil {
 			t.Errorf("a device that the adapters know: %v", err)
 		}
 		if g.running() {
 			t.Error("it started functions")
 		}
 		began := time.Now()
-		if err := s.accepted(t, "pump", "unknown"); err != nil {
+		if err := s.accepted(t, telemetry, "pump", "unknown"); err != nil {
 			t.Errorf("a device that they do not know: %v", err)
 		}
 		t.Logf("the upload of a device that no adapter knew took %s, the start of the pod %s", time.Since(began).Round(time.Millisecond), g.took.Round(time.Millisecond))
@@ -66,6 +67,30 @@ func testKnative(t *testing.T, n *node) {
 			t.Error("acknowledged, but not arrived")
 		}
 	})
+	t.Run("an event from zero", func(t *testing.T) { testEventFromZero(t, s, g) })
+}
+
+// testEventFromZero has a device send an event that nobody waits for while there are
+// no functions. Where a pod starts more slowly than an adapter waits it comes again.
+func testEventFromZero(t *testing.T, s *site, g *gateway) {
+	g.scale(t, 0)
+	tries, began := 0, time.Now()
+	eventually(t, "an event is accepted", func() error {
+		tries++
+		return s.accepted(t, event, "meter", "kept")
+	})
+	t.Logf("the event was accepted %s after the first upload, at upload %d; the start of the pod took %s", time.Since(began).Round(time.Millisecond), tries, g.took.Round(time.Millisecond))
+	e := consumeEvents(t, s)
+	eventually(t, "the event comes", func() error {
+		if !e.has("kept") {
+			return errors.New("it did not")
+		}
+		return nil
+	})
+	// What was answered with 503 may have been stored all the same.
+	if n := e.times("kept"); n > tries {
+		t.Errorf("it came %d times, and was sent %d times", n, tries)
+	}
 }
 
 // onKnative gives the parts ports of the node, and the name of the gateway.
@@ -77,15 +102,19 @@ patches:
       - {op: replace, path: /spec/minReadySeconds, value: 0}
       - {op: test, path: /spec/template/spec/containers/0/env/2/name, value: SLUICE_FUNCTIONS_IDENTITY}
       - {op: replace, path: /spec/template/spec/containers/0/env/2/value, value: "https://NAME"}
+  - target: {kind: Deployment, name: sluice-router}
+    patch: |
+      - {op: test, path: /spec/template/spec/containers/0/env/5/name, value: SLUICE_FUNCTIONS_EVENTS}
+      - {op: replace, path: /spec/template/spec/containers/0/env/5/value, value: "https://NAME"}
   - patch: |
       {apiVersion: v1, kind: Service, metadata: {name: sluice-router}, spec: {type: NodePort, ports: [{port: 5671, nodePort: 31671}]}}
   - patch: |
       {apiVersion: v1, kind: Service, metadata: {name: sluice-adapter-http}, spec: {type: NodePort, ports: [{port: 8443, nodePort: 31443}]}}
 `
 
-func (s *site) accepted(t *testing.T, device, text string) error {
+func (s *site) accepted(t *testing.T, kind, device, text string) error {
 	t.Helper()
-	code, err := s.upload(t.Context(), fresh(s), device, text)
+	code, err := s.upload(t.Context(), fresh(s), kind, device, text)
 	if err == nil && code != http.StatusAccepted {
 		err = fmt.Errorf("answered with %d", code)
 	}
@@ -113,7 +142,7 @@ func testTokens(t *testing.T, s *site, g *gateway) {
 		res.Body.Close()
 		return res.StatusCode
 	}
-	const get, changes = "io.sluice.tenant.get", "io.sluice.registry.changes"
+	const get, changes, stats = "io.sluice.tenant.get", "io.sluice.registry.changes", "io.sluice.eventstore.stats"
 	for _, tt := range []struct {
 		name, typ string
 		token     []string
@@ -122,6 +151,8 @@ func testTokens(t *testing.T, s *site, g *gateway) {
 		{"an adapter", get, []string{"sluice-adapter-http", "--audience=sluice-functions"}, 200},
 		{"a router", get, []string{"sluice-router", "--audience=sluice-functions"}, 200},
 		{"an adapter that asks what is for routers", changes, []string{"sluice-adapter-http", "--audience=sluice-functions"}, 403},
+		{"a router that asks about events", stats, []string{"sluice-router", "--audience=sluice-functions"}, 200},
+		{"an adapter that asks about events", stats, []string{"sluice-adapter-http", "--audience=sluice-functions"}, 403},
 		{"nobody", get, nil, 401},
 		{"another account", get, []string{"default", "--audience=sluice-functions"}, 401},
 		{"a token for something else", get, []string{"sluice-router"}, 401},

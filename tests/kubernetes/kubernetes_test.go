@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,14 +34,14 @@ patches:
 	s.rolledOut(t, "sluice-functions", "sluice-router", "sluice-adapter-http")
 	s.forwardManagement(t)
 	s.manage(t, http.MethodPost, "/tenants/"+tenant, map[string]any{})
-	for _, id := range []string{"meter", "pump"} {
+	for _, id := range append([]string{"meter", "pump"}, sensors...) {
 		s.device(t, id)
 	}
 	a := consume(t, s)
 	t.Run("telemetry", func(t *testing.T) {
 		code := 0
 		eventually(t, "an upload arrives", func() (err error) {
-			if code, err = s.upload(t.Context(), s.client(), "meter", "from afar"); err == nil && code != http.StatusAccepted {
+			if code, err = s.upload(t.Context(), s.client(), telemetry, "meter", "from afar"); err == nil && code != http.StatusAccepted {
 				err = fmt.Errorf("answered with %d", code)
 			}
 			return err
@@ -49,11 +50,14 @@ patches:
 			t.Error("acknowledged, but not arrived")
 		}
 	})
+	t.Run("events that nobody waits for", func(t *testing.T) { testKept(t, s) })
+	e := consumeEvents(t, s)
+	t.Run("events", func(t *testing.T) { testEvents(t, s, e) })
 	t.Run("memory", s.memory)
 	t.Run("a device is disabled", func(t *testing.T) { testDisabled(t, s) })
-	t.Run("a router is killed", func(t *testing.T) { testKilled(t, s, a) })
+	t.Run("a router is killed", func(t *testing.T) { testKilled(t, s, a, e) })
 	for _, d := range []string{"sluice-router", "sluice-adapter-http", "sluice-functions"} {
-		t.Run("rolling update of "+d, func(t *testing.T) { testUpdate(t, s, a, d) })
+		t.Run("rolling update of "+d, func(t *testing.T) { testUpdate(t, s, a, e, d) })
 	}
 }
 
@@ -61,7 +65,7 @@ patches:
 // them refuses it without waiting for what they keep to end.
 func testDisabled(t *testing.T, s *site) {
 	for range 20 {
-		if code, err := s.upload(t.Context(), fresh(s), "pump", "before"); err != nil || code != http.StatusAccepted {
+		if code, err := s.upload(t.Context(), fresh(s), telemetry, "pump", "before"); err != nil || code != http.StatusAccepted {
 			t.Fatalf("before: %d, %v", code, err)
 		}
 	}
@@ -69,7 +73,7 @@ func testDisabled(t *testing.T, s *site) {
 	s.manage(t, http.MethodPatch, "/devices/"+tenant+"/pump", map[string]any{"enabled": false})
 	eventually(t, "every adapter refuses it", func() error {
 		for range 20 { // on connections of their own, so at both adapters
-			code, err := s.upload(t.Context(), fresh(s), "pump", "after")
+			code, err := s.upload(t.Context(), fresh(s), telemetry, "pump", "after")
 			if err != nil {
 				return err
 			}
@@ -84,7 +88,7 @@ func testDisabled(t *testing.T, s *site) {
 	if took > 10*time.Second {
 		t.Error("that was not by the notice")
 	}
-	if code, err := s.upload(t.Context(), fresh(s), "meter", "another"); err != nil || code != http.StatusAccepted {
+	if code, err := s.upload(t.Context(), fresh(s), telemetry, "meter", "another"); err != nil || code != http.StatusAccepted {
 		t.Errorf("another device: %d, %v", code, err)
 	}
 }
@@ -97,9 +101,9 @@ func fresh(s *site) *http.Client {
 }
 
 // testUpdate replaces every pod of a deployment while devices upload.
-func testUpdate(t *testing.T, s *site, a *application, deployment string) {
+func testUpdate(t *testing.T, s *site, a, e *application, deployment string) {
 	before := s.pods(t, deployment)
-	l := begin(t, s, deployment, "meter", 8, 20*time.Millisecond)
+	check := work(t, s, deployment, a, e)
 	time.Sleep(2 * time.Second) // load before and after it
 	s.kubectl(t, "rollout", "restart", "-n", s.namespace, "deployment/"+deployment)
 	s.rolledOut(t, deployment)
@@ -114,12 +118,24 @@ func testUpdate(t *testing.T, s *site, a *application, deployment string) {
 		return nil
 	})
 	time.Sleep(2 * time.Second)
-	l.check(t, a)
+	check()
 }
 
-// testKilled has a router die while devices upload.
-func testKilled(t *testing.T, s *site, a *application) {
-	l := begin(t, s, "killed", "meter", 8, 20*time.Millisecond)
+// work has devices upload telemetry and events until check is called.
+func work(t *testing.T, s *site, name string, a, e *application) (check func()) {
+	t.Helper()
+	l := begin(t, s, name, telemetry, slices.Repeat([]string{"meter"}, 8), 20*time.Millisecond)
+	m := begin(t, s, name, event, sensors, 50*time.Millisecond)
+	return func() {
+		t.Helper()
+		l.check(t, a)
+		m.check(t, e)
+	}
+}
+
+// testKilled has each router die while devices upload.
+func testKilled(t *testing.T, s *site, a, e *application) {
+	check := work(t, s, "killed", a, e)
 	time.Sleep(2 * time.Second)
 	for _, pod := range s.pods(t, "sluice-router") {
 		// The router that the application is at is one of them; the other one is back before it goes.
@@ -138,5 +154,5 @@ func testKilled(t *testing.T, s *site, a *application) {
 		s.kubectl(t, "wait", "-n", s.namespace, "pod/"+pod, "--for=condition=Ready", "--timeout=60s")
 		time.Sleep(3 * time.Second)
 	}
-	l.check(t, a)
+	check()
 }

@@ -11,6 +11,7 @@ import (
 // load is numbered uploads of several devices at a time, each number once.
 type load struct {
 	name   string
+	kind   string // of message
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
 	mu     sync.Mutex
@@ -34,22 +35,23 @@ func (g *longest) see(now time.Time) {
 	g.last = now
 }
 
-// begin starts workers that each upload a message every pause.
-func begin(t *testing.T, s *site, name, device string, workers int, pause time.Duration) *load {
+// begin starts workers, one for each name of a device, that each upload a message
+// every pause.
+func begin(t *testing.T, s *site, name, kind string, devices []string, pause time.Duration) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{name: name, stop: cancel, status: map[int]int{}, broken: map[string]int{}}
-	for range workers {
+	l := &load{name: name, kind: kind, stop: cancel, status: map[int]int{}, broken: map[string]int{}}
+	for _, device := range devices {
 		l.wg.Go(func() {
 			c := s.client()
 			defer c.CloseIdleConnections()
 			for ctx.Err() == nil {
 				l.mu.Lock()
 				l.next++
-				text := fmt.Sprintf("%s %d", name, l.next)
+				text := fmt.Sprintf("%s %s %d", name, kind, l.next)
 				l.mu.Unlock()
 				// One that is under way at the end is finished, so that its answer counts.
-				code, err := s.upload(context.WithoutCancel(ctx), c, device, text)
+				code, err := s.upload(context.WithoutCancel(ctx), c, kind, device, text)
 				l.record(text, code, err)
 				time.Sleep(pause)
 			}
@@ -78,13 +80,24 @@ func (l *load) end() {
 	l.wg.Wait()
 }
 
-// check ends the load and compares: whatever was answered with 202 has arrived,
-// and what was not was refused in a way that a device can deal with.
+// check ends the load and compares: whatever was answered with 202 has arrived, or
+// does if it is an event, and what was not was refused in a way that a device can
+// deal with.
 func (l *load) check(t *testing.T, a *application) {
 	t.Helper()
 	l.end()
-	lost := 0
+	ended := time.Now()
 	for _, text := range l.taken {
+		for l.kind == event && !a.has(text) && time.Since(ended) < patience {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	late := time.Since(ended)
+	lost, twice := 0, 0
+	for _, text := range l.taken {
+		if a.times(text) > 1 {
+			twice++
+		}
 		if !a.has(text) {
 			lost++
 			if lost < 10 {
@@ -92,8 +105,8 @@ func (l *load) check(t *testing.T, a *application) {
 			}
 		}
 	}
-	t.Logf("%s: %d uploads, answers %v, connections broken %v, %d acknowledged and lost; the application reconnected %d times; longest time without a 202: %s",
-		l.name, l.next, l.status, l.broken, lost, a.connectionsLost(), l.gaps.most.Round(time.Millisecond))
+	t.Logf("%s, %s: %d uploads, answers %v, connections broken %v, %d acknowledged and lost, %d received twice; the application lost %d connections so far; longest time without a 202: %s; the last to arrive came %s after the last upload",
+		l.name, l.kind, l.next, l.status, l.broken, lost, twice, a.connectionsLost(), l.gaps.most.Round(time.Millisecond), late.Round(time.Millisecond))
 	for code := range l.status {
 		if code != 202 && code != 503 {
 			t.Errorf("%d uploads were answered with %d", l.status[code], code)

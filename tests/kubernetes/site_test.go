@@ -32,7 +32,7 @@ type site struct {
 	*node
 	namespace  string
 	northbound string // URL of the routers, for applications
-	uploads    string // URL of the adapters' telemetry
+	uploads    string // URL of the adapters
 
 	dir      string // of certificates and secrets
 	trust    *tls.Config
@@ -47,7 +47,7 @@ type site struct {
 func install(t *testing.T, n *node, namespace string, ports [2]int, options ...string) *site {
 	t.Helper()
 	s := &site{node: n, namespace: namespace, dir: t.TempDir(),
-		northbound: fmt.Sprintf("amqps://%s:%d", address, ports[0]), uploads: fmt.Sprintf("https://%s:%d/telemetry", address, ports[1])}
+		northbound: fmt.Sprintf("amqps://%s:%d", address, ports[0]), uploads: fmt.Sprintf("https://%s:%d/", address, ports[1])}
 	n.namespace(t, namespace)
 	options = append(options, "--namespace", namespace)
 	s.secrets(t, database(t), options...)
@@ -244,8 +244,8 @@ func (s *site) device(t *testing.T, id string) {
 
 // upload sends one message of a device and returns the status. An error is one of
 // the connection.
-func (s *site) upload(ctx context.Context, c *http.Client, device, text string) (int, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.uploads, strings.NewReader(text))
+func (s *site) upload(ctx context.Context, c *http.Client, kind, device, text string) (int, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.uploads+kind, strings.NewReader(text))
 	if err != nil {
 		return 0, err
 	}
@@ -261,10 +261,12 @@ func (s *site) upload(ctx context.Context, c *http.Client, device, text string) 
 	return res.StatusCode, nil
 }
 
+// patience turns a hang into a failure.
+const patience = 90 * time.Second
+
 // eventually waits for something that takes its time, and fails after patience.
 func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
-	const patience = 90 * time.Second
 	var err error
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		if err = f(); err == nil {
