@@ -7,6 +7,7 @@ import (
 )
 
 const (
+	backlogDevices = 8               // of each tenant
 	backlogSamples = 50              // tenants whose first event is waited for
 	backlogIdle    = 3 * time.Second // that nothing happens
 )
@@ -26,7 +27,7 @@ func TestBacklogTenants(t *testing.T) {
 	fed := make([]*numbered, stages[len(stages)-1])
 	got := make([]*checked, len(fed))
 	for tenant := range fed {
-		fed[tenant], got[tenant] = newNumbered(t, 1), &checked{got: make([]uint64, 1)}
+		fed[tenant], got[tenant] = newNumbered(t, backlogDevices), &checked{got: make([]uint64, backlogDevices)}
 	}
 	for _, tenants := range stages {
 		c := s.fillTenants(t, fed[:tenants], events)
@@ -40,11 +41,18 @@ func TestBacklogTenants(t *testing.T) {
 	}
 	// Nothing is lost of any of them: a few are enough to see that.
 	for tenant := 0; tenant < len(fed); tenant += max(1, len(fed)/10) {
-		drain(t, s.routers[0].northbound, eventAddress(tenant), int(fed[tenant].sent[0]-got[tenant].got[0]), got[tenant].take)
-		if fed[tenant].sent[0] != got[tenant].got[0] {
-			t.Errorf("tenant %d sent %d events, and has %d", tenant, fed[tenant].sent[0], got[tenant].got[0])
+		drain(t, s.routers[0].northbound, eventAddress(tenant), sum(fed[tenant].sent)-sum(got[tenant].got), got[tenant].take)
+		if !slices.Equal(fed[tenant].sent, got[tenant].got) {
+			t.Errorf("the devices of tenant %d sent %v events, and of them came %v", tenant, fed[tenant].sent, got[tenant].got)
 		}
 	}
+}
+
+func sum(counts []uint64) (n int) {
+	for _, c := range counts {
+		n += int(c)
+	}
+	return n
 }
 
 // fillTenants sends events of tenants by turns.
@@ -58,7 +66,7 @@ func (s *eventSite) fillTenants(t *testing.T, fed []*numbered, events int) cost 
 	defer f.close()
 	f.ready(t)
 	return s.costs(t, events, func() {
-		f.send(t, events, func(i int) (int, []byte) { return i % len(fed), fed[i%len(fed)].next(0) })
+		f.send(t, events, func(i int) (int, []byte) { return i % len(fed), fed[i%len(fed)].next(i / len(fed) % backlogDevices) })
 	})
 }
 
