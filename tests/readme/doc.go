@@ -21,6 +21,12 @@
 // needs something besides Go that is not installed is skipped with the reason;
 // those for Python and Node, and those that name a database, run with
 // SLUICE_TEST_ALL=1 only, as `make test-all` sets it, and then a missing one is a
-// failure. A database that is named by its usual port, 5432 for PostgreSQL and 8000
+// failure. So do containers, with a Docker engine that is there, and what stands for
+// AWS: LocalStack for the command line, and the local deployment. What names kubectl runs where
+// SLUICE_TEST_KUBERNETES says what the names of the page are: make test-kubernetes does
+// that on its node. The last block of a section that removes what is left there,
+// docker rm or kubectl delete namespace, also runs when the section failed.
+//
+// A database that is named by its usual port, 5432 for PostgreSQL and 8000
 // for DynamoDB Local, is a server that was started for the section.
 package readme
