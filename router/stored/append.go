@@ -144,7 +144,7 @@ func (a *appender) append(batch []item) {
 	for i := range batch {
 		records[i] = batch[i].record
 	}
-	result, err := a.call(records)
+	result, err := a.call(records, appendTime-s.o.Now().Sub(batch[0].since))
 	s.m.appends.Add(1)
 	s.m.appendTime.Add(int64(time.Since(began)))
 	if err == nil && len(result.Results) != len(records) {
@@ -161,14 +161,18 @@ func (a *appender) append(batch []item) {
 	s.stored(records, result)
 }
 
-// call appends with repetitions: the same records, so that nothing is stored twice.
-func (a *appender) call(records []eventstore.Record) (*eventstore.AppendResult, error) {
+// call appends, with repetitions for a while: the same records, so that nothing is stored twice.
+func (a *appender) call(records []eventstore.Record, patience time.Duration) (*eventstore.AppendResult, error) {
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(a.s.ctx, appendTime)
 	defer cancel()
 	for wait := appendRetry; ; wait *= 2 {
 		result, err := a.s.o.Log.Append(ctx, eventstore.AppendRequest{Records: records, Holder: a.s.holder})
 		if err == nil || !errors.Is(err, iot.ErrUnavailable) && !errors.Is(err, iot.ErrTimeout) {
 			return result, err
+		}
+		if time.Since(began)+wait > patience {
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
