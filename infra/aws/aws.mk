@@ -1,7 +1,7 @@
-# The function for AWS Lambda, its template, and the deployment on one machine.
+# The functions for AWS Lambda, their template, and the deployment on one machine.
 
 AWS_DIR   := build/aws
-# The table is DynamoDB's, so the other stores stay out; no current runtime of Lambda speaks the old protocol.
+# The tables are DynamoDB's, so the other stores stay out; no current runtime of Lambda speaks the old protocol.
 AWS_TAGS  := lambda.norpc,nosqlite,nopostgres
 AWS_ARCHS := arm64 amd64
 # A folder whose files go into the archive, such as identities.yaml for the management API.

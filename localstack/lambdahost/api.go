@@ -13,27 +13,38 @@ import (
 	"strings"
 )
 
-// ServeHTTP is the Invoke API: POST /2015-03-31/functions/NAME/invocations, where
-// NAME is the function's name or ARN, with an alias or not.
-func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	name, ok := strings.CutPrefix(r.URL.Path, "/2015-03-31/functions/")
-	name, ok2 := strings.CutSuffix(name, "/invocations")
-	if !ok || !ok2 || r.Method != http.MethodPost {
-		refuse(w, http.StatusNotFound, "ResourceNotFoundException", "not an invocation")
-		return
-	}
-	name = strings.TrimPrefix(name, strings.TrimSuffix(h.ARN(""), h.cfg.Name))
-	name, alias, _ := strings.Cut(name, ":")
-	if q := r.URL.Query().Get("Qualifier"); q != "" {
-		alias = q
-	}
+// API is the Invoke API of several functions: POST
+// /2015-03-31/functions/NAME/invocations, where NAME is a function's name or ARN, with an
+// alias or not.
+func API(hosts ...*Host) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, ok := strings.CutPrefix(r.URL.Path, "/2015-03-31/functions/")
+		name, ok2 := strings.CutSuffix(name, "/invocations")
+		if !ok || !ok2 || r.Method != http.MethodPost {
+			refuse(w, http.StatusNotFound, "ResourceNotFoundException", "not an invocation")
+			return
+		}
+		name = strings.TrimPrefix(name, ARN("", ""))
+		name, alias, _ := strings.Cut(name, ":")
+		if q := r.URL.Query().Get("Qualifier"); q != "" {
+			alias = q
+		}
+		for _, h := range hosts {
+			if h.cfg.Name == name {
+				h.serve(w, r, alias)
+				return
+			}
+		}
+		refuse(w, http.StatusNotFound, "ResourceNotFoundException", "Function not found: "+name)
+	})
+}
+
+// serve answers a request to invoke the function.
+func (h *Host) serve(w http.ResponseWriter, r *http.Request, alias string) {
 	payload, err := io.ReadAll(io.LimitReader(r.Body, MaxPayloadBytes+1))
 	switch {
 	case err != nil:
 		return // the caller has gone
-	case name != h.cfg.Name:
-		refuse(w, http.StatusNotFound, "ResourceNotFoundException", "Function not found: "+name)
-		return
 	case len(payload) > MaxPayloadBytes:
 		refuse(w, http.StatusRequestEntityTooLarge, "RequestTooLargeException", "the payload is longer than 6 MiB")
 		return

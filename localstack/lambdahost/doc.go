@@ -4,9 +4,9 @@
 // run out of time, and end after a while without work. Callers reach the function by
 // the Invoke API (2015-03-31), by a function URL and by queues, each by an alias.
 //
-// It is for one function without layers and extensions; IAM is not checked.
+// A host is for one function without layers and extensions; IAM is not checked.
 //
 //	h, err := lambdahost.New(lambdahost.Config{Name: "sluice-identity", Aliases: []string{"live"}, Program: "task/bootstrap", Timeout: 15 * time.Second})
 //	defer h.Close()
-//	http.Serve(listener, h) // the Invoke API
+//	http.Serve(listener, lambdahost.API(h)) // the Invoke API
 package lambdahost

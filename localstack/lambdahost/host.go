@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -110,6 +111,13 @@ func (h *Host) Instances() int {
 	return len(h.instances)
 }
 
+// Invocations is how many there were until now.
+func (h *Host) Invocations() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.count
+}
+
 // Starts tells of all instances until now.
 func (h *Host) Starts() []Start {
 	h.mu.Lock()
@@ -157,6 +165,7 @@ func (h *Host) take(alias string, payload []byte) (*instance, *invocation, error
 		i := h.free[n-1]
 		h.free = h.free[:n-1]
 		i.idle.Stop()
+		i.busy.Store(true)
 		h.work.Add(1)
 		return i, inv, nil
 	}
@@ -169,6 +178,7 @@ func (h *Host) take(alias string, payload []byte) (*instance, *invocation, error
 	if err != nil {
 		return nil, nil, err
 	}
+	i.busy.Store(true)
 	h.instances[i] = true
 	h.starts = append(h.starts, start)
 	h.work.Add(1)
@@ -217,6 +227,25 @@ func (h *Host) ToZero() {
 	for _, i := range free {
 		h.retire(i)
 	}
+}
+
+// Kill ends all instances, and says how many were at work: their invocations fail. The next
+// invocation starts another one.
+func (h *Host) Kill() (working int) {
+	h.mu.Lock()
+	all := slices.Collect(maps.Keys(h.instances))
+	h.instances, h.free = map[*instance]bool{}, nil
+	for _, i := range all {
+		i.idle.Stop()
+		if i.busy.Load() {
+			working++
+		}
+	}
+	h.mu.Unlock()
+	for _, i := range all {
+		i.end()
+	}
+	return working
 }
 
 // Close ends all instances, also those at work, and waits for them.

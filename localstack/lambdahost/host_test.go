@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -120,8 +121,12 @@ func TestAnIdleInstanceEnds(t *testing.T) {
 }
 
 func TestFailures(t *testing.T) {
-	h := host(t, func(c *lambdahost.Config) { c.Timeout = 200 * time.Millisecond })
+	long, short := host(t, nil), host(t, func(c *lambdahost.Config) { c.Timeout = 200 * time.Millisecond })
 	for payload, want := range map[string]string{`"fail"`: "refused", `"exit"`: "Runtime.ExitError", `"wait"`: "Task timed out after 0.20 seconds"} {
+		h := long
+		if payload == `"wait"` {
+			h = short
+		}
 		res, err := h.Invoke(t.Context(), "live", []byte(payload))
 		if err != nil || res.FunctionError != "Unhandled" || !strings.Contains(string(res.Payload), want) {
 			t.Errorf("%s: %s %s, %v", payload, res.FunctionError, res.Payload, err)
@@ -181,7 +186,8 @@ func post(t *testing.T, url, body string, header ...string) (*http.Response, str
 
 func TestInvokeAPI(t *testing.T) {
 	h := host(t, nil)
-	srv := httptest.NewServer(h)
+	other := host(t, func(c *lambdahost.Config) { c.Name = "other" })
+	srv := httptest.NewServer(lambdahost.API(other, h))
 	defer srv.Close()
 	base := srv.URL + "/2015-03-31/functions/"
 	for _, tt := range []struct {
@@ -191,6 +197,7 @@ func TestInvokeAPI(t *testing.T) {
 		kind, want string
 	}{
 		{"f:live/invocations", `1`, nil, 200, "", ":function:f:live"},
+		{"other:live/invocations", `1`, nil, 200, "", ":function:other:live"},
 		{"f/invocations?Qualifier=live", `1`, nil, 200, "", ":function:f:live"},
 		{strings.ReplaceAll(h.ARN("live"), ":", "%3A") + "/invocations", `1`, nil, 200, "", ":function:f:live"},
 		{"f:live/invocations", `"fail"`, nil, 200, "", "refused"},
@@ -225,6 +232,34 @@ func TestFunctionURL(t *testing.T) {
 	}
 	if resp, _ := post(t, srv.URL+"/fail", "{}"); resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("a function that fails: %d", resp.StatusCode)
+	}
+}
+
+// TestKilled ends an instance that is free and one that works: the invocation of that one
+// fails, the next starts another.
+func TestKilled(t *testing.T) {
+	h := host(t, nil)
+	first := invoke(t, h, "live", `1`)
+	if n := h.Kill(); n != 0 || h.Instances() != 0 {
+		t.Errorf("%d worked, %d are left", n, h.Instances())
+	}
+	if second := invoke(t, h, "live", `1`); second.PID == first.PID {
+		t.Error("it lives")
+	}
+	failed := make(chan string, 1)
+	go func() {
+		res, err := h.Invoke(t.Context(), "live", []byte(`"wait"`))
+		failed <- fmt.Sprintf("%s %v", res.Payload, err)
+	}()
+	for h.Kill() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if text := <-failed; !strings.Contains(text, "Runtime.ExitError") {
+		t.Error(text)
+	}
+	invoke(t, h, "live", `1`)
+	if n := h.Invocations(); n != 4 {
+		t.Errorf("%d invocations, want 4", n)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-iot/sluice/localstack/process"
@@ -27,6 +28,7 @@ type instance struct {
 	process *process.Process
 	api     *http.Server
 	work    chan *invocation
+	busy    atomic.Bool // has an invocation
 	idle    *time.Timer // guarded by the host
 	ending  sync.Once
 
@@ -143,6 +145,7 @@ func (i *instance) initError(w http.ResponseWriter, r *http.Request) {
 
 // run has the instance do one invocation. It ends an instance that does not.
 func (i *instance) run(inv *invocation) Result {
+	defer i.busy.Store(false)
 	i.process.Thaw()
 	limit := time.NewTimer(InitTimeout)
 	defer limit.Stop()

@@ -3,6 +3,7 @@ package stack
 import (
 	"archive/zip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,18 +21,56 @@ import (
 // taskRoot is where Lambda unpacks archives.
 const taskRoot = "/var/task"
 
-// startFunction hosts the function of the template and what invokes it.
-func (s *Stack) startFunction(ctx context.Context) error {
+// version is that of the functions, which their aliases name.
+const version = "1"
+
+// hosted is a function of the template.
+type hosted struct {
+	name string // in the template
+	log  string
+	host **lambdahost.Host
+}
+
+func (s *Stack) functions() []hosted {
+	return []hosted{{"Identity", "identity", &s.Host}, {"Events", "events", &s.EventStore}, {"ManagementApi", "management", &s.Manager}}
+}
+
+// startFunctions hosts the functions of the template and what invokes them.
+func (s *Stack) startFunctions(ctx context.Context) error {
 	if err := unpack(s.o.Archive, s.data("task")); err != nil {
 		return fmt.Errorf("%w: run make aws-package", err)
 	}
 	if err := copyFile(s.seedFile("identities.yaml"), s.data("task", "identities.yaml"), 0o600); err != nil {
 		return err
 	}
-	// What SAM and CloudFormation would make.
 	s.template.Made("Logs", template.Resource{Ref: "local"})
-	s.template.Made("Role", template.Resource{Attributes: map[string]string{"Arn": "local"}})
-	p, err := s.template.Properties("Identity")
+	for _, f := range s.functions() {
+		if err := s.startFunction(f); err != nil {
+			return fmt.Errorf("the function %s: %w", f.name, err)
+		}
+	}
+	var err error
+	if s.Function, err = s.template.Output("FunctionsIdentity"); err != nil {
+		return err
+	}
+	if s.EventsFunction, err = s.template.Output("FunctionsEvents"); err != nil {
+		return err
+	}
+	if err := s.serve(s.Invoke, lambdahost.API(s.Host, s.EventStore, s.Manager)); err != nil {
+		return err
+	}
+	if err := s.serve(s.Management, s.Manager.URL("url")); err != nil {
+		return err
+	}
+	return s.follow(ctx)
+}
+
+// startFunction makes what SAM and CloudFormation would, and the host.
+func (s *Stack) startFunction(f hosted) error {
+	for _, role := range []string{"Role", "EventsRole", "ManagementRole"} {
+		s.template.Made(role, template.Resource{Attributes: map[string]string{"Arn": "local"}})
+	}
+	p, err := s.template.Properties(f.name)
 	if err != nil {
 		return err
 	}
@@ -39,31 +78,22 @@ func (s *Stack) startFunction(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.template.Made("Identity", template.Resource{Ref: name})
-	s.template.Made("Identity.Version", template.Resource{Attributes: map[string]string{"Version": "1"}})
-	conf, err := s.functionConfig(p)
+	s.template.Made(f.name, template.Resource{Ref: name})
+	s.template.Made(f.name+".Version", template.Resource{Attributes: map[string]string{"Version": version}})
+	conf, err := s.functionConfig(f.log, p)
 	if err != nil {
 		return err
 	}
-	if s.Host, err = lambdahost.New(conf); err != nil {
+	if *f.host, err = lambdahost.New(conf); err != nil {
 		return err
 	}
-	s.closers = append(s.closers, s.Host.Close)
-	s.template.Made("Identity.Alias", template.Resource{Ref: s.Host.ARN(conf.Aliases[0])})
-	if s.Function, err = s.template.Output("FunctionsIdentity"); err != nil {
-		return err
-	}
-	if err := s.serve(s.Invoke, s.Host); err != nil {
-		return err
-	}
-	if err := s.serve(s.Management, s.Host.URL("url")); err != nil {
-		return err
-	}
-	return s.follow(ctx)
+	s.closers = append(s.closers, (*f.host).Close)
+	s.template.Made(f.name+".Alias", template.Resource{Ref: lambdahost.ARN(conf.Name, conf.Aliases[0])})
+	return nil
 }
 
-// functionConfig turns the properties of the function into what the host needs.
-func (s *Stack) functionConfig(p map[string]any) (c lambdahost.Config, err error) {
+// functionConfig turns the properties of a function into what the host needs.
+func (s *Stack) functionConfig(log string, p map[string]any) (c lambdahost.Config, err error) {
 	text := func(path ...string) string {
 		v, wrong := property(p, path...)
 		if wrong != nil && err == nil {
@@ -78,7 +108,7 @@ func (s *Stack) functionConfig(p map[string]any) (c lambdahost.Config, err error
 		}
 		return n
 	}
-	out, openErr := os.OpenFile(s.data("logs", "function.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	out, openErr := os.OpenFile(s.data("logs", log+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if openErr != nil {
 		return c, openErr
 	}
@@ -86,7 +116,7 @@ func (s *Stack) functionConfig(p map[string]any) (c lambdahost.Config, err error
 	c = lambdahost.Config{
 		Name: text("FunctionName"), Program: s.data("task", text("Handler")), Dir: s.data("task"),
 		Timeout: time.Duration(number("Timeout")) * time.Second, Instances: number("ReservedConcurrentExecutions"), Idle: s.o.Idle,
-		Output: out, Log: s.log,
+		Output: out, Log: s.log.With("function", log),
 		Aliases: []string{text("AutoPublishAlias")},
 	}
 	if err := s.aliases(&c); err != nil {
@@ -117,15 +147,21 @@ func (s *Stack) aliases(c *lambdahost.Config) error {
 	}
 	for _, name := range names {
 		p, err := s.template.Properties(name)
+		if errors.Is(err, template.ErrNotMade) {
+			continue // it is of a function that comes later
+		}
 		if err != nil {
 			return err
+		}
+		if p["FunctionName"] != c.Name {
+			continue
 		}
 		alias, err := property(p, "Name")
 		if err != nil {
 			return err
 		}
-		if p["FunctionName"] != c.Name || p["FunctionVersion"] != "1" {
-			return fmt.Errorf("the alias %s is of %v, version %v", alias, p["FunctionName"], p["FunctionVersion"])
+		if p["FunctionVersion"] != version {
+			return fmt.Errorf("the alias %s is of the version %v", alias, p["FunctionVersion"])
 		}
 		c.Aliases = append(c.Aliases, alias)
 		s.template.Made(name, template.Resource{Ref: lambdahost.ARN(c.Name, alias)})
@@ -133,7 +169,7 @@ func (s *Stack) aliases(c *lambdahost.Config) error {
 	return nil
 }
 
-// follow starts the event source mapping and the schedule.
+// follow starts the event source mapping and the schedules.
 func (s *Stack) follow(ctx context.Context) error {
 	source, err := s.template.Properties("NoticesSource")
 	if err != nil {
@@ -147,12 +183,14 @@ func (s *Stack) follow(ctx context.Context) error {
 		return fmt.Errorf("the template's queue invokes %v, want the alias notices", source["FunctionName"])
 	}
 	notices := lambdahost.Queue{Client: s.SQS, URL: s.Notices, ARN: fmt.Sprint(source["EventSourceArn"]), Alias: "notices", Batch: int32(batch)}
-	cron, err := s.makeSchedule(ctx)
-	if err != nil {
-		return err
-	}
 	s.group.Go(func() { s.Host.Follow(ctx, notices) })
-	s.group.Go(func() { s.Host.FollowEvents(ctx, cron) })
+	for rule, host := range map[string]*lambdahost.Host{"Rotation": s.Host, "Expiry": s.EventStore} {
+		cron, err := s.makeSchedule(ctx, rule, host)
+		if err != nil {
+			return err
+		}
+		s.group.Go(func() { host.FollowEvents(ctx, cron) })
+	}
 	return nil
 }
 

@@ -20,7 +20,7 @@ import (
 
 var local = credentials.NewStaticCredentialsProvider("local", "local", "")
 
-// makeResources makes the table, the queues and the schedule of the template.
+// makeResources makes the tables and the queues of the template.
 func (s *Stack) makeResources(ctx context.Context) error {
 	secret, err := s.secret()
 	if err != nil {
@@ -33,8 +33,10 @@ func (s *Stack) makeResources(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.makeTable(ctx, "Table"); err != nil {
-		return fmt.Errorf("the table: %w", err)
+	for _, name := range []string{"Table", "EventsTable"} {
+		if err := s.makeTable(ctx, name); err != nil {
+			return fmt.Errorf("the table %s: %w", name, err)
+		}
 	}
 	s.SQS = sqs.New(sqs.Options{Region: lambdahost.Region, Credentials: local, BaseEndpoint: aws.String(s.Events)})
 	for _, name := range []string{"DeadLetters", "Notices"} { // the first is the other's redrive

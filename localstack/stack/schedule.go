@@ -17,10 +17,10 @@ import (
 	"github.com/sluice-iot/sluice/localstack/lambdahost"
 )
 
-// makeSchedule makes the template's rule, whose target is the queue that stands
-// for the function there.
-func (s *Stack) makeSchedule(ctx context.Context) (lambdahost.Queue, error) {
-	p, err := s.template.Properties("Rotation")
+// makeSchedule makes a rule of the template that invokes a function by its alias cron. Its
+// target is the queue that stands for the function there.
+func (s *Stack) makeSchedule(ctx context.Context, name string, h *lambdahost.Host) (lambdahost.Queue, error) {
+	p, err := s.template.Properties(name)
 	if err != nil {
 		return lambdahost.Queue{}, err
 	}
@@ -31,10 +31,10 @@ func (s *Stack) makeSchedule(ctx context.Context) (lambdahost.Queue, error) {
 	if err := into(p, &rule); err != nil {
 		return lambdahost.Queue{}, err
 	}
-	if len(rule.Targets) != 1 || rule.Targets[0].Arn != s.Host.ARN("cron") {
-		return lambdahost.Queue{}, fmt.Errorf("the template's rule has the targets %v, want the function's alias cron", rule.Targets)
+	if len(rule.Targets) != 1 || rule.Targets[0].Arn != h.ARN("cron") {
+		return lambdahost.Queue{}, fmt.Errorf("the template's rule %s has the targets %v, want the function's alias cron", name, rule.Targets)
 	}
-	name := Name + "-Rotation"
+	name = Name + "-" + name
 	queue, err := s.SQS.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name})
 	if err != nil {
 		return lambdahost.Queue{}, err

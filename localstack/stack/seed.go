@@ -39,7 +39,7 @@ func (s *Stack) seed(ctx context.Context) error {
 			err = fmt.Errorf("answered %d %.500s", code, answer)
 		}
 		if err != nil {
-			return fmt.Errorf("%s %s: %w; the function wrote:\n%s", step.method, step.path, err, tail(s.Log("function")))
+			return fmt.Errorf("%s %s: %w; the function wrote:\n%s", step.method, step.path, err, tail(s.Log("management")))
 		}
 	}
 	return nil

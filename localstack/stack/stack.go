@@ -26,11 +26,11 @@ const Name = "sluice-local"
 type Options struct {
 	Repository string
 	Sluice     string // the program; "" = bin/sluice of the repository
-	Archive    string // the function; "" = build/aws/sluice-function-amd64.zip of the repository
+	Archive    string // of the functions; "" = build/aws/sluice-function-amd64.zip of the repository
 	Data       string // a folder for what is made; what it held is removed
 	// Parameters of the template, besides those that this package sets.
 	Parameters map[string]string
-	// Idle is after how long an instance of the function ends that has nothing to do; 0 = 5 min.
+	// Idle is after how long an instance of a function ends that has nothing to do; 0 = 5 min.
 	Idle time.Duration
 	// NoticeRetry is after how many seconds what a router did not take is told again, where
 	// the template's shortest is too long to wait for; 0 = the template's.
@@ -42,11 +42,12 @@ type Options struct {
 
 // Stack is the deployment, running.
 type Stack struct {
-	Host *lambdahost.Host
+	// Host runs the identity functions, EventStore the event store, Manager the management API.
+	Host, EventStore, Manager *lambdahost.Host
 	// Device is the HTTP adapter's address, Northbound the router's for
 	// applications (AMQP), Management the function URL, Invoke the Invoke API.
 	Device, Northbound, Management, Invoke string
-	Function                               string // the key functions.identity
+	Function, EventsFunction               string // the keys functions.identity and functions.events
 	SQS                                    *sqs.Client
 	Notices, DeadLetters                   string // URLs of the queues
 	Events                                 string // URL of LocalStack
@@ -92,7 +93,7 @@ func Start(ctx context.Context, o Options) (_ *Stack, err error) {
 	if err := s.makeResources(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.startFunction(work); err != nil {
+	if err := s.startFunctions(work); err != nil {
 		return nil, err
 	}
 	if err := s.StartRouter(ctx); err != nil {
@@ -160,7 +161,7 @@ func (s *Stack) repository(path ...string) string {
 	return filepath.Join(append([]string{s.o.Repository}, path...)...)
 }
 
-// Log is what a part wrote: router, adapter, function, dynamodb or localstack.
+// Log is what a part wrote: router, adapter, identity, events, management, dynamodb or localstack.
 func (s *Stack) Log(part string) string {
 	text, err := os.ReadFile(s.data("logs", part+".log"))
 	if err != nil {

@@ -9,6 +9,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
+// ErrNotMade is that of a name that stands for no parameter and no resource that was made.
+var ErrNotMade = errors.New("no parameter, and no resource that was made")
+
 // none is AWS::NoValue: what it stands for is not there.
 type none struct{}
 
@@ -112,7 +115,7 @@ func (s *Stack) ref(name string) (any, error) {
 	if r, ok := s.made[name]; ok {
 		return r.Ref, nil
 	}
-	return nil, fmt.Errorf("%s is no parameter, and no resource that was made", name)
+	return nil, fmt.Errorf("%s: %w", name, ErrNotMade)
 }
 
 func (s *Stack) attribute(text string) (any, error) {
@@ -123,7 +126,7 @@ func (s *Stack) attribute(text string) (any, error) {
 	if v, ok := s.made[text[:at]].Attributes[text[at+1:]]; ok {
 		return v, nil
 	}
-	return nil, fmt.Errorf("%s is not known: the resource was not made or does not tell it", text)
+	return nil, fmt.Errorf("%s: %w, or does not tell it", text, ErrNotMade)
 }
 
 var variable = regexp.MustCompile(`\$\{([^}!]+)\}`)

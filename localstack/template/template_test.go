@@ -61,7 +61,7 @@ func TestProperties(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Properties("A"); err == nil || !strings.Contains(err.Error(), "B.Arn is not known") {
+		if _, err := s.Properties("A"); err == nil || !strings.Contains(err.Error(), "B.Arn: no parameter") {
 			t.Errorf("before B is made: %v", err)
 		}
 		s.Made("B", template.Resource{Ref: "b", Attributes: map[string]string{"Arn": "arn:b"}})

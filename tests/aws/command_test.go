@@ -73,6 +73,10 @@ func TestTheCommand(t *testing.T) {
 	if said, err := command(t, nil, "bash", "-c", send+" -sS"); err != nil || !strings.Contains(said, "no consumer") {
 		t.Errorf("%s: %v\n%s", send, err, said)
 	}
+	stored := strings.Replace(send, "/telemetry", "/event", 1)
+	if said, err := command(t, nil, "bash", "-c", stored+" -sS"); err != nil || !strings.Contains(said, "202 Accepted") {
+		t.Errorf("%s: %v\n%s", stored, err, said)
+	}
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/sluice-iot/sluice/localstack/lambdahost"
 	"github.com/sluice-iot/sluice/localstack/stack"
 )
 
@@ -49,7 +50,7 @@ func start(t *testing.T) *stack.Stack {
 			}
 		}
 		if t.Failed() {
-			for _, part := range []string{"function", "router", "adapter"} {
+			for _, part := range []string{"identity", "events", "management", "router", "adapter"} {
 				t.Logf("%s wrote:\n%s", part, s.Log(part))
 			}
 		}
@@ -69,14 +70,24 @@ func TestLocally(t *testing.T) {
 	t.Run("a router is away", func(t *testing.T) { routerAway(t, s) })
 	t.Run("a router stays away", func(t *testing.T) { routerStaysAway(t, s) })
 	t.Run("keys are rotated", func(t *testing.T) { rotated(t, s) })
+	t.Run("events", func(t *testing.T) { storedEvents(t, s) })
 }
 
 // upload sends telemetry as a device and returns the status.
 func upload(t *testing.T, s *stack.Stack, user, body string) (code int, took time.Duration) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.Device+"/telemetry", strings.NewReader(body))
+	code, took, err := send(t.Context(), s, "telemetry", user, body)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return code, took
+}
+
+// send sends a message of a kind as a device.
+func send(ctx context.Context, s *stack.Stack, kind, user, body string) (code int, took time.Duration, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.Device+"/"+kind, strings.NewReader(body))
+	if err != nil {
+		return 0, 0, err
 	}
 	req.SetBasicAuth(user, stack.DevicePassword)
 	req.Header.Set("Content-Type", "text/plain")
@@ -84,11 +95,11 @@ func upload(t *testing.T, s *stack.Stack, user, body string) (code int, took tim
 	began := time.Now()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		return 0, 0, err
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode, time.Since(began)
+	return resp.StatusCode, time.Since(began), nil
 }
 
 // becomes uploads until the answer is what it is to be.
@@ -127,6 +138,12 @@ func enable(t *testing.T, s *stack.Stack, id string, yes bool) {
 // consume takes telemetry as the application until the test ends.
 func consume(t *testing.T, s *stack.Stack) *amqp.Receiver {
 	t.Helper()
+	return receiver(t, s, "telemetry/"+stack.Tenant)
+}
+
+// receiver takes messages of an address as the application until the test ends.
+func receiver(t *testing.T, s *stack.Stack, address string) *amqp.Receiver {
+	t.Helper()
 	conn, err := amqp.Dial(t.Context(), "amqp://"+s.Northbound, &amqp.ConnOptions{SASLType: amqp.SASLTypePlain(stack.App, stack.AppPassword)})
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +153,7 @@ func consume(t *testing.T, s *stack.Stack) *amqp.Receiver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := session.NewReceiver(t.Context(), "telemetry/"+stack.Tenant, &amqp.ReceiverOptions{Credit: 100, SettlementMode: amqp.ReceiverSettleModeFirst.Ptr()})
+	r, err := session.NewReceiver(t.Context(), address, &amqp.ReceiverOptions{Credit: 100, SettlementMode: amqp.ReceiverSettleModeFirst.Ptr()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +198,7 @@ func fromZero(t *testing.T, s *stack.Stack) {
 	becomes(t, s, stack.DeviceUser, http.StatusAccepted)
 	for n := range 5 {
 		user := device(t, s, fmt.Sprintf("cold-%d", n))
-		toZero(t, s)
+		toZero(t, s.Host)
 		before := len(s.Host.Starts())
 		code, took := upload(t, s, user, "from zero")
 		if code != http.StatusAccepted {
@@ -198,15 +215,17 @@ func fromZero(t *testing.T, s *stack.Stack) {
 	}
 }
 
-func toZero(t *testing.T, s *stack.Stack) {
+func toZero(t *testing.T, hosts ...*lambdahost.Host) {
 	t.Helper()
-	eventually(t, "scaling to zero", func() error {
-		s.Host.ToZero()
-		if n := s.Host.Instances(); n > 0 {
-			return fmt.Errorf("%d instances", n)
-		}
-		return nil
-	})
+	for _, h := range hosts {
+		eventually(t, "scaling to zero", func() error {
+			h.ToZero()
+			if n := h.Instances(); n > 0 {
+				return fmt.Errorf("%d instances", n)
+			}
+			return nil
+		})
+	}
 }
 
 func disabled(t *testing.T, s *stack.Stack) {

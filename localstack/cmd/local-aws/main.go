@@ -30,8 +30,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	data := f.String("data", "build/local-aws", "`folder` for what is made; what it held is removed")
 	o := stack.Options{Repository: ".", Log: slog.New(slog.NewTextHandler(stderr, nil))}
 	f.StringVar(&o.Sluice, "sluice", "bin/sluice", "the `program`")
-	f.StringVar(&o.Archive, "archive", "build/aws/sluice-function-amd64.zip", "the `archive` of the function")
-	f.DurationVar(&o.Idle, "idle", 5*time.Minute, "after how `long` without work an instance of the function ends")
+	f.StringVar(&o.Archive, "archive", "build/aws/sluice-function-amd64.zip", "the `archive` of the functions")
+	f.DurationVar(&o.Idle, "idle", 5*time.Minute, "after how `long` without work an instance of a function ends")
 	f.StringVar(&o.Device, "device", "127.0.0.1:8080", "`address` of the HTTP adapter")
 	f.StringVar(&o.Northbound, "northbound", "127.0.0.1:15672", "`address` for applications (AMQP)")
 	f.StringVar(&o.Management, "management", "127.0.0.1:28080", "`address` of the function URL")
@@ -56,14 +56,14 @@ func run(args []string, stdout, stderr io.Writer) error {
 	}
 	defer s.Close()
 	fmt.Fprintf(stdout, hint, stack.Tenant, s.Northbound, stack.App, stack.AppPassword,
-		stack.DeviceUser, stack.DevicePassword, s.Device,
+		stack.DeviceUser, stack.DevicePassword, s.Device, stack.Tenant,
 		stack.Operator, stack.OperatorPassword, s.Management, stack.Tenant, stack.DeviceID, filepath.Join(o.Data, "logs"))
 	<-ctx.Done()
 	return nil
 }
 
 const hint = `
-The function, its table, its queues, a router and an HTTP adapter are here. Wait for messages as an application:
+The functions, their tables and queues, a router and an HTTP adapter are here. Wait for messages as an application:
 
   bin/sluice consume telemetry %s --url amqp://%s --user %s --password %s
 
@@ -71,7 +71,7 @@ and send one as a device:
 
   curl -i -u %s:%s -H 'QoS-Level: 1' -d 'hello' http://%s/telemetry
 
-The management API:
+An event, to /event in the place of /telemetry, waits for an application: sluice consume event %s. The management API:
 
   curl -u %s:%s http://%s/v1/devices/%s/%s
 
