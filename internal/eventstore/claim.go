@@ -111,7 +111,9 @@ func (s *shares) decide() (take, want []PartitionID) {
 	mine := counts[s.holder]
 	for i := range s.states {
 		p := &s.states[i].State
-		if mine < most && p.Holder != s.holder && p.free(s.holder, s.now) && s.wants(s.states[i].ID) {
+		// What was kept for somebody in vain, with something in it, is for whoever asks.
+		left := p.Holder == "" && p.Wanted != "" && p.Cursor < p.End
+		if (mine < most || left) && p.Holder != s.holder && p.free(s.holder, s.now) && s.wants(s.states[i].ID) {
 			take, mine = append(take, s.states[i].ID), mine+1
 		}
 	}

@@ -176,6 +176,11 @@ func (t *tenant) claim() (failed bool) {
 		k.wait = firstWait
 	}
 	k.last, k.others, k.pending = now, result.Others, result.Pending
+	for id := range grew { // while it was asked
+		if t.claims[id] == nil {
+			k.pending = max(k.pending, 1)
+		}
+	}
 	return false
 }
 

@@ -524,3 +524,36 @@ func TestSettledBySender(t *testing.T) {
 		}
 	})
 }
+
+// TestShareSoon has a second router's consumer get its share within seconds, while both
+// routers store events, and no event wait for long where there are few.
+func TestShareSoon(t *testing.T) {
+	for _, every := range []time.Duration{10 * time.Millisecond, time.Second, 5 * time.Second, 30 * time.Second} {
+		bubble(t, func(t *testing.T) {
+			_, log := newLog()
+			a, b, _ := pair(t, log)
+			ca := a.consumer("event/T", 100, accept)
+			time.Sleep(time.Second)
+			from := []*producer{a.producer("event/T"), b.producer("event/T")}
+			cb := b.consumer("event/T", 100, accept)
+			began := time.Now()
+			var worst time.Duration
+			for i := range 300 {
+				sent := time.Now()
+				from[i%2].send(fmt.Sprintf("d%d/%d", i%40, i))
+				for time.Sleep(time.Millisecond); len(ca.list())+len(cb.list()) == i; time.Sleep(10 * time.Millisecond) {
+				}
+				worst = max(worst, time.Since(sent))
+				if took := time.Since(began); every < time.Second && took > 3*time.Second && len(cb.list()) == 0 {
+					t.Fatalf("no share after %s", took)
+				}
+				time.Sleep(every)
+			}
+			// What is kept for a router that does not come is kept for 20 s.
+			if worst > 45*time.Second {
+				t.Errorf("with one event every %s the slowest took %s", every, worst)
+			}
+			t.Logf("every %s: the slowest took %s; %d and %d", every, worst, len(ca.list()), len(cb.list()))
+		})
+	}
+}

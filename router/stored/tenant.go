@@ -120,11 +120,15 @@ func (t *tenant) grown(p eventstore.PartitionID, end uint64) {
 // elsewhere notes that a partition has more that is not this process's, as far as is
 // known. The tenant is locked.
 func (t *tenant) elsewhere(p eventstore.PartitionID, end uint64) {
-	if t.grew != nil {
+	k := &t.claiming
+	switch {
+	case t.grew != nil: // what is asked just now decides
 		t.grew[p] = max(t.grew[p], end)
-	}
-	if t.credit && t.claiming.pending == 0 {
-		t.claiming.pending, t.claiming.wait = 1, claimTime // its holder may be gone
+	case !t.credit || k.now || k.pending > 0:
+	default:
+		if k.pending = 1; k.others == 0 || len(t.claims) > 0 { // else it asks for its share sooner
+			k.wait = claimTime // its holder may be gone
+		}
 		t.wake()
 	}
 }
