@@ -87,6 +87,9 @@ func testEventFromZero(t *testing.T, s *site, g *gateway) {
 		}
 		return nil
 	})
+	if tries > 1 && g.took < 2*time.Second {
+		t.Error("the upload did not wait for the start")
+	}
 	// What was answered with 503 may have been stored all the same.
 	if n := e.times("kept"); n > tries {
 		t.Errorf("it came %d times, and was sent %d times", n, tries)
