@@ -121,21 +121,20 @@ func TestEventsStoreSlow(t *testing.T) {
 	var slow atomic.Bool
 	s.events = freeAddr(t)
 	s.startEvents(t)
-	proxy := startSlowdown(t, s, func(typ string) time.Duration {
+	proxy := startEventProxy(t, s, func(typ string) time.Duration {
 		if slow.Load() && (strings.HasSuffix(typ, ".append") || strings.HasSuffix(typ, ".settle")) {
 			return time.Second
 		}
 		return 0
 	})
-	s.registryKeys = fmt.Sprintf("functions: {events: \"https://%s\"}\n", s.events)
 	s.startFunction(t)
 	s.routers[0].start(t, proxy)
 	s.startAdapters(t)
 	trouble(t, s, func() { slow.Store(true) }, func() { slow.Store(false) })
 }
 
-// startSlowdown passes calls on to the functions of the event store, each after a while.
-func startSlowdown(t *testing.T, s *eventSite, wait func(typ string) time.Duration) (addr string) {
+// startEventProxy passes calls on to the functions of the event store, each after a while.
+func startEventProxy(t *testing.T, s *eventSite, wait func(typ string) time.Duration) (addr string) {
 	t.Helper()
 	target, err := url.Parse("https://" + s.events)
 	if err != nil {

@@ -121,7 +121,7 @@ func startLoad(t *testing.T, s *eventSite, devices int, pause time.Duration, pad
 		f.devices.Go(func() { f.send(i) })
 	}
 	for _, r := range s.routers {
-		f.consumers.Go(func() { f.consume(r) })
+		f.listen(r)
 	}
 	t.Cleanup(func() {
 		f.stop()
@@ -129,6 +129,17 @@ func startLoad(t *testing.T, s *eventSite, devices int, pause time.Duration, pad
 		transport.CloseIdleConnections()
 	})
 	return f
+}
+
+// listen has a consumer at a router until finish is called.
+func (f *fleetRun) listen(r *eventRouter) {
+	select {
+	case <-f.stopTake: // it was before: another run of consumers
+		f.stopTake = make(chan struct{})
+	default:
+	}
+	stop := f.stopTake
+	f.consumers.Go(func() { f.consume(r, stop) })
 }
 
 // stop lets the devices end what they do.
@@ -160,7 +171,7 @@ func (f *fleetRun) send(device int) {
 			ttl = time.Duration(1+rand.IntN(2)) * time.Second
 		}
 		number := f.begin(device, ttl)
-		status, retry, err := sendEvent(f.client, f.site.device, "event", name, ttl, fmt.Appendf(nil, "%d %d %s", device, number, f.padding))
+		status, retry, err := sendEvent(f.client, f.site.device, "event", name, ttl, f.body(device, number))
 		switch status {
 		case http.StatusAccepted:
 			f.accept(device, number)
@@ -182,19 +193,24 @@ func (f *fleetRun) send(device int) {
 	}
 }
 
+// body is that of a device's numbered event.
+func (f *fleetRun) body(device, number int) []byte {
+	return fmt.Appendf(nil, "%d %d %s", device, number, f.padding)
+}
+
 // consume takes what comes, on a new connection when one is lost.
-func (f *fleetRun) consume(r *eventRouter) {
+func (f *fleetRun) consume(r *eventRouter, stop <-chan struct{}) {
 	for {
 		now := r.now()
 		c, err := wire.Dial(wire.Options{Addr: r.northbound, User: user, Password: secret})
 		if err == nil {
 			if r.now() == now { // else nobody knows whose connection it is
-				f.take(c, now)
+				f.take(c, now, stop)
 			}
 			c.Conn.Close()
 		}
 		select {
-		case <-f.stopTake:
+		case <-stop:
 			return
 		case <-time.After(20 * time.Millisecond):
 		}
@@ -222,7 +238,7 @@ func (x *taking) credit() {
 }
 
 // take reads until the connection ends; what came is settled a little later.
-func (f *fleetRun) take(c *wire.Client, of *life) {
+func (f *fleetRun) take(c *wire.Client, of *life, stop <-chan struct{}) {
 	x := &taking{c: c}
 	over := make(chan struct{})
 	var beside sync.WaitGroup
@@ -231,7 +247,7 @@ func (f *fleetRun) take(c *wire.Client, of *life) {
 			select {
 			case <-over:
 				return
-			case <-f.stopTake:
+			case <-stop:
 				c.Conn.Close()
 				return
 			case <-time.After(rand.N(settleWithin)):

@@ -147,7 +147,6 @@ func (s *eventSite) startParts(t *testing.T) {
 	t.Helper()
 	s.events = freeAddr(t)
 	s.startEvents(t)
-	s.registryKeys = fmt.Sprintf("functions: {events: \"https://%s\"}\n", s.events) // for the management API
 	s.startFunction(t)
 	for _, r := range s.routers {
 		r.start(t, s.events)
@@ -161,6 +160,7 @@ func (s *eventSite) startEvents(t *testing.T) {
   - {role: function, address: %q, tls: {}}
 %s`, s.events, s.eventStore))
 	s.eventsPart.awaitListener(t, s.events)
+	s.registryKeys = fmt.Sprintf("functions: {events: \"https://%s\"}\n", s.events) // of the functions, for the management API
 }
 
 // start starts the router, which finds the event store at host:port.
