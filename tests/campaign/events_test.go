@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -30,8 +31,11 @@ const (
 	consumeCredit = 200
 )
 
-// eventRounds is how often something is killed.
+// eventRounds is how often something is killed: SLUICE_KILLS times, where it is set.
 func eventRounds() int {
+	if n, err := strconv.Atoi(os.Getenv("SLUICE_KILLS")); err == nil && n > 0 {
+		return n
+	}
 	switch runs() {
 	case some:
 		return 20
