@@ -192,6 +192,13 @@ func TestEventsBrowsedAndPurged(t *testing.T) {
 	if got := in.command(t, "event", "stat", in.tenant); !strings.Contains(got, "all") || !strings.Contains(got, "5") {
 		t.Errorf("sluice event stat prints\n%s", got)
 	}
+	figures, err := call(t, http.MethodGet, "http://"+in.health+"/metrics", "", "", "", nil)
+	for _, want := range []string{fmt.Sprintf("sluice_events_waiting{tenant=%q} 5", in.tenant), `sluice_router_events_received_total{kind="accepted"} 5`,
+		`sluice_router_events_calls_total{kind="read"} 0`} {
+		if err != nil || !strings.Contains(figures.body, want+"\n") {
+			t.Errorf("%v; no %s among the metrics:\n%s", err, want, linesWith(figures.body, "_events_"))
+		}
+	}
 	if got := in.command(t, "event", "purge", in.tenant, "--yes"); !strings.Contains(got, "purged 5 events") {
 		t.Errorf("sluice event purge prints %q", got)
 	}
@@ -234,4 +241,45 @@ func TestCompetingConsumersOfEvents(t *testing.T) {
 			t.Errorf("%q was received %d times", body, got[body])
 		}
 	}
+}
+
+func linesWith(text, word string) string {
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, word) {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}
+
+// TestEventsOfAKilledConsumer breaks the connection of a consumer that has settled nothing:
+// another gets at once, and in order, what it had, and hears that it is not the first.
+func TestEventsOfAKilledConsumer(t *testing.T) {
+	in := withEvents(t)
+	o := in.events("")
+	o.credit = 5
+	doomed := newGoPeer(t, "hold", o)
+	doomed.await(t, "ready")
+	const many = 8
+	for n := range many {
+		in.mustSendEvent(t, fmt.Sprint("event ", n))
+	}
+	for n := range o.credit {
+		doomed.expect(t, fmt.Sprint("event ", n), 0)
+	}
+	doomed.cut()
+	p := startReceiver(t, "go-amqp", in.events(""))
+	got := map[int][]string{}
+	for range many {
+		m := p.await(t, "message")
+		got[m.DeliveryCount] = append(got[m.DeliveryCount], string(m.Body))
+	}
+	want := map[int][]string{0: {"event 5", "event 6", "event 7"}, 1: {"event 0", "event 1", "event 2", "event 3", "event 4"}}
+	for count, list := range want {
+		if !slices.Equal(got[count], list) {
+			t.Errorf("with delivery-count %d came %q; want %q", count, got[count], list)
+		}
+	}
+	in.counted(t, 0, 0)
 }
