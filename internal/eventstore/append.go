@@ -17,14 +17,12 @@ type appender struct {
 	// What the last apply found.
 	fresh    []*Record
 	repeated []int   // of records: stored before, by an append whose answer was lost
-	held     Holding // by another
+	held     Holding // by another, or by nobody; End 0 = there is nobody to be told
 }
 
 func (a *appender) apply(p *Partition, w *Writes) error {
 	a.fresh, a.repeated, a.held = a.fresh[:0], a.repeated[:0], Holding{}
-	if p.Holder != "" && p.Holder != a.holder {
-		a.held.Ingress = p.Ingress
-	}
+	tell := p.tellOf(a)
 	for i, r := range a.records {
 		if p.admit(r.ID, p.End+uint64(len(a.fresh))) {
 			a.fresh = append(a.fresh, r)
@@ -44,9 +42,29 @@ func (a *appender) apply(p *Partition, w *Writes) error {
 	if w.Unchanged = len(w.Batches) == 0; !w.Unchanged && live {
 		p.Mark, p.Seen = p.End, a.now
 	}
-	a.held.End = p.End
+	if tell {
+		a.held.End = p.End
+	}
 	return nil
 }
+
+// tellOf notes who is to be told of what is appended, and reports whether anybody is: the holder
+// where there is another one, and where nobody holds the partition whoever waits, now and then.
+func (p *Partition) tellOf(a *appender) bool {
+	if p.Holder != "" {
+		a.held.Ingress = p.Ingress
+		return p.Holder != a.holder && p.Ingress != ""
+	}
+	if p.Seen+tellAll > a.now && p.Seen <= a.now {
+		return false
+	}
+	p.Seen = a.now
+	return true
+}
+
+// tellAll is how often, in ms, everybody is told of a partition that nobody holds: whoever could take it
+// and was told does so, or knows when to ask again.
+const tellAll = 1000
 
 // store puts records at the end, in batches of which none is too large for a backend.
 func (p *Partition) store(records []*Record, now int64, w *Writes) {

@@ -44,7 +44,7 @@ func (p *Partition) release(now int64) {
 	if p.Wanted == p.Holder {
 		p.Wanted = ""
 	}
-	if p.Holder, p.Ingress, p.Until = "", "", 0; p.Wanted != "" {
+	if p.Holder, p.Ingress, p.Until, p.Seen = "", "", 0, 0; p.Wanted != "" {
 		p.Until = now + reserve
 	}
 }

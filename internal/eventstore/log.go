@@ -135,6 +135,9 @@ func (l *Log) Claim(ctx context.Context, r ClaimRequest) (*ClaimResult, error) {
 		case p.Holder != "" || !p.free(r.Holder, now): // or it is kept for another
 			if out.Others++; p.Cursor < p.End {
 				out.Pending++
+				if at := p.Until + 1; at > now && (out.FreeAt == 0 || at < out.FreeAt) {
+					out.FreeAt = at
+				}
 			}
 		}
 	}

@@ -39,7 +39,7 @@ func (l *Log) Append(ctx context.Context, r AppendRequest) (*AppendResult, error
 			err = l.recall(ctx, a)
 		}
 		l.appended(a, err)
-		if err == nil && a.held.Ingress != "" {
+		if err == nil && a.held.End != 0 {
 			a.held.Tenant, a.held.Partition = a.key.Tenant, a.key.Partition
 			out.Holders = append(out.Holders, a.held)
 		}

@@ -102,7 +102,7 @@ type Partition struct {
 	Ingress string `json:"i,omitempty"`  // of the holder
 	Until   int64  `json:"u,omitempty"`  // the claim may be taken afterwards; without a holder: kept until then for Wanted
 	Wanted  string `json:"w,omitempty"`  // another holder that waits for it
-	Seen    int64  `json:"us,omitempty"` // when the holder was last heard of
+	Seen    int64  `json:"us,omitempty"` // when the holder was last heard of; without one: when everybody was last told of an append
 
 	Writers []Writer `json:"w8,omitempty"` // the one that appended last is last
 

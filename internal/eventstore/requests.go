@@ -27,11 +27,12 @@ type Appended struct {
 	RetryAfterSeconds int `json:"retry-after-seconds,omitempty"`
 }
 
-// Holding says who holds a partition that was appended to.
+// Holding says who holds a partition that was appended to, or, without an ingress, that nobody
+// does: whoever waits for events is to be told. The latter is said at most once a second of a partition.
 type Holding struct {
 	Tenant    iot.TenantID `json:"tenant-id"`
 	Partition PartitionID  `json:"partition"`
-	Ingress   string       `json:"ingress"`
+	Ingress   string       `json:"ingress,omitempty"`
 	End       uint64       `json:"end"`
 }
 
@@ -71,6 +72,9 @@ type ClaimResult struct {
 	// events that were not taken: who waits asks again after its claim-ms while there are some.
 	Others  int `json:"others,omitempty"`
 	Pending int `json:"pending,omitempty"`
+	// FreeAt is when the first of the pending ones may be claimed, unless whoever has it renews: Unix
+	// ms, 0 = none is pending, or all that are may be claimed now by others.
+	FreeAt int64 `json:"free-at,omitempty"`
 }
 
 // ReadRequest asks for events to deliver.

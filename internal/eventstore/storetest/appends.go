@@ -277,7 +277,7 @@ func appendHolders(t *testing.T, s eventstore.Store) {
 	h := r.hold("T", "A", "d")
 	appendBy := func(holder string) *eventstore.AppendResult {
 		t.Helper()
-		out, err := r.Append(t.Context(), eventstore.AppendRequest{Records: append(r.events("T", "d", 2), r.events("U", "d", 1)...), Holder: holder})
+		out, err := r.Append(t.Context(), eventstore.AppendRequest{Records: r.events("T", "d", 2), Holder: holder})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,5 +286,14 @@ func appendHolders(t *testing.T, s eventstore.Store) {
 	same(t, "to the holder", appendBy("A").Holders, []eventstore.Holding(nil))
 	same(t, "to another", appendBy("B").Holders, []eventstore.Holding{{Tenant: "T", Partition: h.id, Ingress: "http://A", End: 5}})
 	h.release(0)
-	same(t, "when nobody holds it", appendBy("B").Holders, []eventstore.Holding(nil))
+	same(t, "when nobody holds it", appendBy("B").Holders, []eventstore.Holding{{Tenant: "T", Partition: h.id, End: 7}})
+	same(t, "a moment later", appendBy("B").Holders, []eventstore.Holding(nil))
+	r.now = r.now.Add(time.Second)
+	same(t, "a second later", appendBy("B").Holders, []eventstore.Holding{{Tenant: "T", Partition: h.id, End: 11}})
+	same(t, "to one without an ingress", func() []eventstore.Holding {
+		if _, err := r.Claim(t.Context(), eventstore.ClaimRequest{Tenant: "T", Holder: "C"}); err != nil {
+			t.Fatal(err)
+		}
+		return appendBy("B").Holders
+	}(), []eventstore.Holding(nil))
 }

@@ -18,6 +18,7 @@ var claims = []test{
 	{"Taken", claimTaken},
 	{"IdleIsKept", claimIdle},
 	{"Some", claimSome},
+	{"FreeAt", claimFreeAt},
 }
 
 func claimRenew(t *testing.T, s eventstore.Store) {
@@ -207,4 +208,24 @@ func claimSome(t *testing.T, s eventstore.Store) {
 	if err != nil || len(out.Claims) != 2 || out.Claims[0].Partition != asked[1] || out.Claims[1].Partition != asked[0] {
 		t.Fatalf("claims are %+v, %v", out, err)
 	}
+}
+
+// Whoever gets nothing is told when to ask again: when the first claim ends of what has events, or when
+// what is kept for another is kept no longer.
+func claimFreeAt(t *testing.T, s eventstore.Store) {
+	r := start(t, s, eventstore.Options{})
+	r.claimAll("T", "A")
+	same(t, "nothing is pending", r.claimAll("T", "B").FreeAt, 0)
+	r.append("", r.events("T", "d", 1)...)
+	r.now = r.now.Add(4 * time.Second)
+	same(t, "the claim ends", r.claimAll("T", "B").FreeAt, r.in(6*time.Second)+1)
+	same(t, "of the one who has it", r.claimAll("T", "A").FreeAt, 0)
+	out := r.claimAll("T", "B")
+	same(t, "it was renewed", out.FreeAt, r.in(10*time.Second)+1)
+	r.now = time.UnixMilli(out.FreeAt)
+	same(t, "then it may be had", len(r.claimAll("T", "B").Claims) > 0, true)
+	update(t, s, key("U", 0), func(p *eventstore.Partition, _ *eventstore.Writes) {
+		p.Wanted, p.Until, p.End = "A", r.in(7*time.Second), 2
+	})
+	same(t, "it is kept for another", r.claimAll("U", "B").FreeAt, r.in(7*time.Second)+1)
 }
