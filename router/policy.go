@@ -36,7 +36,7 @@ func (r *Router) Sender(c *peer.Conn, address string) (forward.Access, *amqp.Err
 	}
 	a := forward.Access{Distribution: kind, MaxMessage: uint64(id.Limits.MessageSize)}
 	if kind == forward.Stored {
-		a.Shelf, a.Presettled = r.events, errEventPresettled
+		a.Shelf, a.Presettled, a.Second = r.events, errEventPresettled, errEventSecond
 		if a.MaxMessage == 0 || a.MaxMessage > eventstore.MaxMessageBytes {
 			a.MaxMessage = eventstore.MaxMessageBytes
 		}
@@ -76,13 +76,17 @@ func (r *Router) Receiver(c *peer.Conn, address string) (forward.Access, *amqp.E
 	_, kind, _, err := r.may(c, address, auth.Read)
 	a := forward.Access{Distribution: kind}
 	if kind == forward.Stored {
-		a.Shelf, a.Presettled = r.events, errEventPresettled
+		a.Shelf, a.Presettled, a.Second = r.events, errEventPresettled, errEventSecond
 	}
 	return a, err
 }
 
 // errEventPresettled refuses links on which events would be settled before they are sent (contract: messaging, Event API).
 var errEventPresettled = &amqp.Error{Condition: amqp.CondPreconditionFailed, Description: "events are sent unsettled: they are kept until they are settled"}
+
+// errEventSecond refuses links on which events would be settled in two steps (the same).
+var errEventSecond = &amqp.Error{Condition: amqp.CondPreconditionFailed,
+	Description: "events are settled by their receiver first: rcv-settle-mode second is not possible, only first"}
 
 // Anonymous implements [forward.Policy]: each message's address is decided on
 // its own.

@@ -73,7 +73,7 @@ func (r *Router) attachSender(w *work, c *peer.Conn, ev *peer.Event) *amqp.Error
 	name := ev.Attach.Target.Address
 	d, err := r.senderAttach(c, name)
 	if err == nil {
-		err = d.unsettled(ev.Attach)
+		err = d.modes(ev.Attach)
 	}
 	if err != nil {
 		return err
@@ -125,7 +125,7 @@ func (r *Router) attachReceiver(w *work, c *peer.Conn, ev *peer.Event) *amqp.Err
 	}
 	d, err := r.policy.Receiver(c, name)
 	if err == nil {
-		err = d.unsettled(ev.Attach)
+		err = d.modes(ev.Attach)
 	}
 	if err != nil {
 		return err
@@ -164,10 +164,13 @@ func emptyMap(m amqp.Raw) bool {
 	return err == nil && ok && len(x) == 0
 }
 
-// unsettled refuses a link over which everything would be settled already.
-func (d *Access) unsettled(p *amqp.Attach) *amqp.Error {
-	if p.SenderSettleMode == amqp.SenderSettled {
+// modes refuses a link of which the settle modes are none that the address has.
+func (d *Access) modes(p *amqp.Attach) *amqp.Error {
+	switch {
+	case p.SenderSettleMode == amqp.SenderSettled && d.Presettled != nil:
 		return d.Presettled
+	case p.ReceiverSettleMode == amqp.ReceiverSecond:
+		return d.Second
 	}
 	return nil
 }

@@ -36,6 +36,9 @@ type Access struct {
 	// Presettled refuses a link whose sender settles everything before it sends;
 	// nil = it may.
 	Presettled *amqp.Error
+	// Second refuses a link whose receiver settles only after its sender has (rcv-settle-mode
+	// second); nil = it may.
+	Second *amqp.Error
 	// Exclusive lets an address have one receiver and no other at a time.
 	Exclusive bool
 	// Handout makes the one message that a receiver of this link gets; after the
