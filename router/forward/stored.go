@@ -186,9 +186,9 @@ func (r *Router) Offer(name string, list []Offer) (taken int, more bool) {
 		x := &list[i]
 		to, res := a.send(w, &peer.Outgoing{Token: peer.Token{Ref: x.Taker}, Head: x.Head, Tail: x.Tail})
 		if res == peer.TooLarge {
-			// Another receiver may take it, later.
-			a.counts.Rejected++
-			known = append(known, told{x.Taker, amqp.StateDeliveryFailed})
+			// Another receiver may take it, later: nobody has failed at it.
+			a.counts.Released++
+			known = append(known, told{x.Taker, amqp.StateReleased})
 			taken++
 			continue
 		}

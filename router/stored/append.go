@@ -23,6 +23,9 @@ const (
 	// turn. A sender that is told of a failure sends again, so a long wait would only fill the memory.
 	appendTime  = 5 * time.Second
 	appendRetry = 20 * time.Millisecond
+	// maxParts is how many parts of a batch that was refused are tried: none for long of
+	// those that wait behind it.
+	maxParts = 128
 )
 
 // item is a delivery that is to be stored.
@@ -138,6 +141,13 @@ func (a *appender) answer(items []item, state func(i int) amqp.Raw) {
 
 // append stores a batch, tells the senders, and hands what is live to its tenant.
 func (a *appender) append(batch []item) {
+	parts := maxParts
+	a.store(batch, &parts)
+}
+
+// store does so with a part of a batch; of one that is refused as a whole parts are tried, as many as
+// parts says.
+func (a *appender) store(batch []item, parts *int) {
 	s := a.s
 	began := time.Now()
 	records := make([]eventstore.Record, len(batch))
@@ -150,8 +160,14 @@ func (a *appender) append(batch []item) {
 	if err == nil && len(result.Results) != len(records) {
 		err = iot.Errorf(iot.ErrUnavailable, "%d results for %d records", len(result.Results), len(records))
 	}
-	s.say(err)
-	if err != nil {
+	switch {
+	case err == nil:
+		s.say(nil)
+	case refusal(err):
+		a.refused(batch, err, parts)
+		return
+	default:
+		s.say(err)
 		s.m.failed.Add(int64(len(batch)))
 		state := stateOf(err)
 		a.answer(batch, func(int) amqp.Raw { return state })

@@ -16,7 +16,8 @@ type claim struct {
 	retry time.Time // when an event is due again; zero = none is
 
 	reading  bool
-	barren   time.Time // until then nothing is read: the last read brought nothing, though there is something
+	barren   time.Time     // until then nothing is read: the last read brought nothing, though there is something
+	rests    time.Duration // for how long, then
 	inFlight int
 	again    map[uint64]struct{} // positions that were handed out again and are not settled in the store
 	unsaid   []eventstore.Settlement
@@ -31,8 +32,10 @@ const (
 	// told when this process dies comes again.
 	settleRecords = 256
 	settleTime    = 50 * time.Millisecond
-	// barrenTime is how long a partition rests that has too much unsettled to be read on.
+	// barrenTime is how long a partition rests at first that has too much unsettled to be read on, or
+	// an event that is not due by the store's clock, and longBarren how long in the end.
 	barrenTime = 100 * time.Millisecond
+	longBarren = 5 * time.Second
 	// quietTime is how long nothing is read of a partition that another process waits for, so
 	// that what receivers have of it gets settled and it can be given back; where they are slower it is
 	// tried again after a while.
@@ -42,6 +45,13 @@ const (
 // behind reports whether there is something to read. The tenant is locked.
 func (c *claim) behind(now time.Time) bool {
 	return !now.Before(c.barren) && (c.next < c.end || !c.retry.IsZero() && !c.retry.After(now))
+}
+
+// stir shortens the rest of a partition in which something has happened. The tenant is locked.
+func (c *claim) stir(now time.Time) {
+	if c.rests = 0; c.barren.After(now.Add(barrenTime)) {
+		c.barren = now.Add(barrenTime)
+	}
 }
 
 // want notes whether another process waits for the partition. The tenant is locked.

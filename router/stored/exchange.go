@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/sluice-iot/sluice/internal/eventstore"
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -40,6 +41,7 @@ func (t *tenant) settle() (failed bool) {
 		}
 		t.unsaid -= used
 		c.retry = result.NextAt
+		c.stir(c.said)
 		c.want(result.Wanted, c.said)
 		return nil
 	})
@@ -140,11 +142,14 @@ func (t *tenant) readOf(c *claim, r eventstore.ReadRequest) error {
 		t.push(&entry{c: c, message: x.Message, position: x.Position, expires: x.Expires, attempt: x.Attempt, fresh: fresh})
 	}
 	now := t.s.o.Now()
-	if len(result.Records) == 0 && result.Next == r.From && result.Next < result.End {
-		c.barren = now.Add(barrenTime)
-	}
+	fruitless := len(result.Records) == 0 && result.Next <= r.From
 	c.next, c.end = max(c.next, result.Next), max(c.end, result.End)
-	c.retry = result.NextAt
+	if c.retry, c.barren = result.NextAt, (time.Time{}); fruitless && c.behind(now) {
+		c.rests = min(max(2*c.rests, barrenTime), longBarren)
+		c.barren = now.Add(c.rests)
+	} else {
+		c.rests = 0
+	}
 	c.want(result.Wanted, now)
 	return nil
 }

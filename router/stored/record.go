@@ -40,6 +40,12 @@ func record(tenant iot.TenantID, message []byte, now int64) (r eventstore.Record
 	if h.HasTTL && h.TTL > 0 {
 		r.Expires = now + int64(h.TTL)
 	}
+	// One that is refused by the store would be so with others of its batch.
+	checked := r
+	checked.ID.Counter = 1
+	if err := checked.Check(); err != nil {
+		return r, &amqp.Error{Condition: amqp.CondInvalidField, Description: err.Error()}
+	}
 	return r, nil
 }
 

@@ -404,8 +404,12 @@ func (s *site) taker(address string, credit uint32, do func(got) amqp.Raw) *cons
 }
 
 func (s *site) receive(address string, credit, keep uint32, do func(got) amqp.Raw) *consumer {
+	return s.attach(peer.Attachment{Credit: credit}, address, keep, do)
+}
+
+func (s *site) attach(a peer.Attachment, address string, keep uint32, do func(got) amqp.Raw) *consumer {
 	c := &consumer{do1: do, keep: keep}
-	a := peer.Attachment{Name: "r", Role: amqp.RoleReceiver, SenderSettleMode: amqp.SenderMixed, Credit: credit}
+	a.Name, a.Role, a.SenderSettleMode = "r", amqp.RoleReceiver, amqp.SenderMixed
 	a.Source, a.Target = terminus(address)
 	c.end = s.connect(a, func(ev *peer.Event) {
 		if ev.Kind != peer.EventDelivery || c.deaf {

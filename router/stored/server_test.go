@@ -407,14 +407,15 @@ func TestRefused(t *testing.T) {
 		s := newSite(t, log, stored.Options{})
 		p := s.producer("event/T")
 		p.post(sent{"broken", []byte{0, 0x53, 0xff, 0x40}})
+		p.send(strings.Repeat("d", 70_000) + "/1")
 		p.send("d/1")
 		time.Sleep(time.Second)
 		p.conn.Lock()
 		defer p.conn.Unlock()
-		want := map[string]string{"broken": "rejected amqp:decode-error", "d/1": "accepted"}
+		want := map[string]string{"broken": "rejected amqp:decode-error", strings.Repeat("d", 70_000) + "/1": "rejected amqp:invalid-field", "d/1": "accepted"}
 		for name, o := range want {
 			if p.outcomes[name] != o {
-				t.Errorf("%s is %s, want %s", name, p.outcomes[name], o)
+				t.Errorf("%.20s is %s, want %s", name, p.outcomes[name], o)
 			}
 		}
 	})

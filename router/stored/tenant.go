@@ -113,6 +113,7 @@ func (t *tenant) grown(p eventstore.PartitionID, end uint64) {
 		t.elsewhere(p, end)
 	} else if end > c.end {
 		c.end = end
+		c.stir(t.s.o.Now())
 		t.wake()
 	}
 }
@@ -147,6 +148,7 @@ func (t *tenant) appended(p eventstore.PartitionID, r *eventstore.Record, live b
 	c.end = max(c.end, r.Position+1)
 	if !live || c.reading || c.wanted || r.Position != c.next || !t.room() {
 		if !behind {
+			c.stir(t.s.o.Now())
 			t.wake()
 		}
 		return false
