@@ -17,6 +17,10 @@ const (
 	// reserve is how long, in ms, what was released for a holder that waits is kept for it: it
 	// asks every claim-ms.
 	reserve = 20_000
+	// wantAge is how long, in ms, one that asked for a partition with events counts as one that waits, and
+	// wantAgain after what time it is noted once more that it does.
+	wantAge   = 3 * DefaultClaim
+	wantAgain = DefaultClaim
 )
 
 var errFence = iot.Errorf(iot.ErrExists, "the partition is held under a later fence")
@@ -41,10 +45,10 @@ func (p *Partition) free(holder string, now int64) bool {
 
 // release gives a claim back, to whoever waits for it.
 func (p *Partition) release(now int64) {
-	if p.Wanted == p.Holder {
+	if !p.wanted(now) {
 		p.Wanted = ""
 	}
-	if p.Holder, p.Ingress, p.Until, p.Seen = "", "", 0, 0; p.Wanted != "" {
+	if p.Holder, p.Ingress, p.Until, p.Seen, p.WantedAt = "", "", 0, 0, 0; p.Wanted != "" {
 		p.Until = now + reserve
 	}
 }
@@ -56,7 +60,8 @@ func (p *Partition) take(holder, ingress string, until, now int64) {
 		p.giveBack(p.Mark, true, now)
 	}
 	p.Fence++
-	p.Holder, p.Ingress, p.Until, p.Seen, p.Wanted = holder, ingress, until, now, ""
+	p.Holder, p.Ingress, p.Until, p.Seen = holder, ingress, until, now
+	p.Wanted, p.WantedAt = "", 0
 }
 
 // giveBack makes what is not settled due: what was read below undelivered counts
@@ -90,31 +95,52 @@ type shares struct {
 	asked  []PartitionID
 }
 
+// decision is what a holder does with partitions that it does not hold.
+type decision struct {
+	take []PartitionID
+	want []PartitionID // to be asked of others, or once more
+	drop []PartitionID // was asked of others, and is too much
+}
+
 // decide returns what to take and what to ask others for. With other holders
-// about, everybody gets an equal share, rounded up for whoever is first.
-func (s *shares) decide() (take, want []PartitionID) {
+// about, everybody gets an equal share, rounded up for whoever is first. What is on its way to somebody
+// counts for that one, so that whoever waits does not ask for more.
+func (s *shares) decide() (d decision) {
 	counts := map[string]int{s.holder: 0}
 	for i := range s.states {
 		p := &s.states[i].State
-		switch {
-		case p.Holder == s.holder:
-			counts[p.Holder]++
-		case p.free(s.holder, s.now):
-		case p.Holder == "":
-			counts[p.Wanted]++
-		default:
-			counts[p.Holder]++
+		if p.Holder != "" && (p.Holder == s.holder || !p.free(s.holder, s.now)) {
+			counts[p.Holder] += 0
+		}
+		if owner := s.owner(p); owner != "" {
+			counts[owner]++
 		}
 	}
 	total, holders := len(s.states), len(counts)
 	most, least := (total+holders-1)/holders, total/holders
 	mine := counts[s.holder]
 	for i := range s.states {
-		p := &s.states[i].State
+		p, id := &s.states[i].State, s.states[i].ID
+		if p.Holder == s.holder || !p.free(s.holder, s.now) || !s.wants(id) {
+			continue
+		}
 		// What was kept for somebody in vain, with something in it, is for whoever asks.
 		left := p.Holder == "" && p.Wanted != "" && p.Cursor < p.End
-		if (mine < most || left) && p.Holder != s.holder && p.free(s.holder, s.now) && s.wants(s.states[i].ID) {
-			take, mine = append(take, s.states[i].ID), mine+1
+		switch {
+		case s.owner(p) == s.holder:
+			d.take = append(d.take, id)
+		case mine < most || left:
+			d.take, mine = append(d.take, id), mine+1
+		}
+	}
+	for i := range s.states {
+		p, id := &s.states[i].State, s.states[i].ID
+		switch {
+		case p.Holder == "" || p.Holder == s.holder || s.owner(p) != s.holder:
+		case mine > most:
+			d.drop, mine = append(d.drop, id), mine-1
+		case p.WantedAt+wantAgain <= s.now:
+			d.want = append(d.want, id)
 		}
 	}
 	for mine < least {
@@ -123,11 +149,25 @@ func (s *shares) decide() (take, want []PartitionID) {
 			break
 		}
 		p := &s.states[i].State
-		want, mine = append(want, s.states[i].ID), mine+1
+		d.want, mine = append(d.want, s.states[i].ID), mine+1
 		counts[p.Holder]--
-		p.Wanted = s.holder // of the copy
+		p.Wanted, p.WantedAt = s.holder, s.now // of the copy
 	}
-	return take, want
+	return d
+}
+
+// owner is whose share a partition belongs to: its holder's where that is who asks, else
+// that of whoever waits for it, else its holder's; "" = it is free.
+func (s *shares) owner(p *Partition) string {
+	switch {
+	case p.Holder == s.holder || p.Holder == "" && p.Wanted == s.holder:
+		return s.holder
+	case p.free(s.holder, s.now):
+		return ""
+	case p.Holder == "" || p.wanted(s.now):
+		return p.Wanted
+	}
+	return p.Holder
 }
 
 func (s *shares) wants(id PartitionID) bool {
@@ -139,14 +179,25 @@ func (s *shares) victim(counts map[string]int, least int) int {
 	best := -1
 	for i := range s.states {
 		p := &s.states[i].State
-		if p.Holder == "" || p.Holder == s.holder || p.Wanted != "" || counts[p.Holder] <= least || !s.wants(s.states[i].ID) {
+		owner := s.owner(p)
+		if p.Holder == "" || owner == s.holder || owner != p.Holder || counts[owner] <= least || !s.wants(s.states[i].ID) {
 			continue
 		}
-		if best < 0 || cmp.Compare(counts[p.Holder], counts[s.states[best].State.Holder]) > 0 {
+		if best < 0 || cmp.Compare(counts[owner], counts[s.states[best].State.Holder]) > 0 {
 			best = i
 		}
 	}
 	return best
+}
+
+// wanted reports whether another waits for the partition of a holder, and was heard of lately: it asks
+// about as often as its own claims end while there is something in it, and seldom else.
+func (p *Partition) wanted(now int64) bool {
+	age := int64(wantAge)
+	if p.Cursor == p.End {
+		age = present
+	}
+	return p.Wanted != "" && p.Wanted != p.Holder && p.WantedAt+age >= now
 }
 
 // retry is when the next event before Mark is due; 0 = none is.

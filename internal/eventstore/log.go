@@ -88,7 +88,7 @@ func (l *Log) Claim(ctx context.Context, r ClaimRequest) (*ClaimResult, error) {
 	now := l.now()
 	until := now + r.ClaimMS
 	s := shares{holder: r.Holder, now: now, states: slices.Clone(stored), asked: r.Partitions}
-	take, want := s.decide()
+	d := s.decide()
 	var changes []Change
 	out := &ClaimResult{}
 	claims := make([]Claim, len(stored))
@@ -100,12 +100,15 @@ func (l *Log) Claim(ctx context.Context, r ClaimRequest) (*ClaimResult, error) {
 			changes = append(changes, Change{Key{r.Tenant, id}, func(p *Partition, w *Writes) error {
 				if *c = (Claim{}); p.Holder == r.Holder {
 					p.Until, p.Seen, p.Ingress = until, now, r.Ingress
+					if !p.wanted(now) {
+						p.Wanted, p.WantedAt = "", 0
+					}
 					*c = p.claim(id, false)
 				}
 				w.Unchanged = c.Fence == 0
 				return nil
 			}})
-		case slices.Contains(take, id):
+		case slices.Contains(d.take, id):
 			changes = append(changes, Change{Key{r.Tenant, id}, func(p *Partition, w *Writes) error {
 				if *c = (Claim{}); p.Holder != r.Holder && p.free(r.Holder, now) {
 					p.take(r.Holder, r.Ingress, until, now)
@@ -114,10 +117,18 @@ func (l *Log) Claim(ctx context.Context, r ClaimRequest) (*ClaimResult, error) {
 				w.Unchanged = c.Fence == 0
 				return nil
 			}})
-		case slices.Contains(want, id) && p.Wanted != r.Holder:
+		case slices.Contains(d.want, id):
 			changes = append(changes, Change{Key{r.Tenant, id}, func(p *Partition, w *Writes) error {
-				if w.Unchanged = p.Holder == "" || p.Holder == r.Holder; !w.Unchanged {
-					p.Wanted = r.Holder
+				w.Unchanged = p.Holder == "" || p.Holder == r.Holder || p.wanted(now) && p.Wanted != r.Holder
+				if !w.Unchanged {
+					p.Wanted, p.WantedAt = r.Holder, now
+				}
+				return nil
+			}})
+		case slices.Contains(d.drop, id):
+			changes = append(changes, Change{Key{r.Tenant, id}, func(p *Partition, w *Writes) error {
+				if w.Unchanged = p.Holder == "" || p.Wanted != r.Holder; !w.Unchanged {
+					p.Wanted, p.WantedAt = "", 0
 				}
 				return nil
 			}})
@@ -132,7 +143,7 @@ func (l *Log) Claim(ctx context.Context, r ClaimRequest) (*ClaimResult, error) {
 		switch p := &stored[i].State; {
 		case c.Fence != 0:
 			out.Claims = append(out.Claims, c)
-		case p.Holder != "" || !p.free(r.Holder, now): // or it is kept for another
+		case p.Holder != "" || !p.free(r.Holder, now) || p.Cursor < p.End && s.wants(stored[i].ID): // or it is kept for another, or left to one
 			if out.Others++; p.Cursor < p.End {
 				out.Pending++
 				if at := p.Until + 1; at > now && (out.FreeAt == 0 || at < out.FreeAt) {

@@ -97,12 +97,13 @@ type Partition struct {
 	Done []Span `json:"d,omitempty"` // above Cursor, ascending, not touching
 	Runs []Run  `json:"r,omitempty"` // ascending, not overlapping
 
-	Fence   uint64 `json:"f,omitempty"`
-	Holder  string `json:"h,omitempty"`  // "" = nobody
-	Ingress string `json:"i,omitempty"`  // of the holder
-	Until   int64  `json:"u,omitempty"`  // the claim may be taken afterwards; without a holder: kept until then for Wanted
-	Wanted  string `json:"w,omitempty"`  // another holder that waits for it
-	Seen    int64  `json:"us,omitempty"` // when the holder was last heard of; without one: when everybody was last told of an append
+	Fence    uint64 `json:"f,omitempty"`
+	Holder   string `json:"h,omitempty"`  // "" = nobody
+	Ingress  string `json:"i,omitempty"`  // of the holder
+	Until    int64  `json:"u,omitempty"`  // the claim may be taken afterwards; without a holder: kept until then for Wanted
+	Wanted   string `json:"w,omitempty"`  // another holder that waits for it
+	WantedAt int64  `json:"wa,omitempty"` // when that one last asked
+	Seen     int64  `json:"us,omitempty"` // when the holder was last heard of; without one: when everybody was last told of an append
 
 	Writers []Writer `json:"w8,omitempty"` // the one that appended last is last
 

@@ -13,6 +13,7 @@ var claims = []test{
 	{"Renew", claimRenew},
 	{"Refused", claimRefused},
 	{"Shares", claimShares},
+	{"AskedTwice", claimAskedTwice},
 	{"HandOver", claimHandOver},
 	{"WantedByTheGone", claimWantedGone},
 	{"Taken", claimTaken},
@@ -92,6 +93,49 @@ func claimShares(t *testing.T, s eventstore.Store) {
 	same(t, "the two that are left have", []int{nb, nc}, []int{4, 4})
 }
 
+// Whoever asks again before it got its share does not ask for more than that, and one that is
+// gone keeps nothing marked.
+func claimAskedTwice(t *testing.T, s eventstore.Store) {
+	r := start(t, s, eventstore.Options{})
+	r.append("", append(r.events("T", "d", 1), r.events("T", "e", 1)...)...)
+	wanted := func() (list []eventstore.Claim) {
+		t.Helper()
+		for _, c := range r.claimAll("T", "A").Claims {
+			if c.Wanted {
+				list = append(list, c)
+			}
+		}
+		return list
+	}
+	r.claimAll("T", "A")
+	for range 20 {
+		r.now = r.now.Add(2 * time.Second)
+		r.claimAll("T", "B")
+		same(t, "the first is to give", len(wanted()), 4)
+	}
+	r.claimAll("T", "C") // leaves four to the second, who then wants less
+	same(t, "for two", len(wanted()), 6)
+	r.claimAll("T", "B")
+	same(t, "for two", len(wanted()), 5)
+	for _, c := range wanted() {
+		(&hand{r: r, tenant: "T", id: c.Partition, fence: c.Fence}).release(0)
+	}
+	b, c, a := r.claimAll("T", "B"), r.claimAll("T", "C"), r.claimAll("T", "A")
+	same(t, "they have", []int{len(a.Claims), len(b.Claims), len(c.Claims)}, []int{3, 3, 2})
+	same(t, "that is all", len(wanted()), 0)
+
+	r.append("", r.events("U", "d", 1)...)
+	r.claimAll("U", "A")
+	r.claimAll("U", "B")
+	for range 50 {
+		r.now = r.now.Add(8 * time.Second)
+		r.claimAll("U", "A")
+	}
+	for _, c := range r.claimAll("U", "A").Claims {
+		same(t, "wanted by one that is gone", c.Wanted, false)
+	}
+}
+
 // What was released for another is not taken back before that one comes, however often the first asks.
 func claimHandOver(t *testing.T, s eventstore.Store) {
 	r := start(t, s, eventstore.Options{})
@@ -110,7 +154,7 @@ func claimHandOver(t *testing.T, s eventstore.Store) {
 		if id != a.id {
 			continue
 		}
-		update(t, s, eventstore.Key{Tenant: "T", Partition: id}, func(p *eventstore.Partition, _ *eventstore.Writes) { p.Wanted = "B" })
+		update(t, s, eventstore.Key{Tenant: "T", Partition: id}, func(p *eventstore.Partition, _ *eventstore.Writes) { p.Wanted, p.WantedAt = "B", r.in(0) })
 	}
 	out := a.read(2)
 	same(t, "wanted, says a read", out.Wanted, true)
@@ -144,7 +188,7 @@ func claimWantedGone(t *testing.T, s eventstore.Store) {
 	r := start(t, s, eventstore.Options{})
 	r.append("", r.events("T", "d", 4)...)
 	h := r.hold("T", "A", "d")
-	update(t, s, eventstore.Key{Tenant: "T", Partition: h.id}, func(p *eventstore.Partition, _ *eventstore.Writes) { p.Wanted = "B" })
+	update(t, s, eventstore.Key{Tenant: "T", Partition: h.id}, func(p *eventstore.Partition, _ *eventstore.Writes) { p.Wanted, p.WantedAt = "B", r.in(0) })
 	h.release(0)
 	out := r.claimAll("T", "A")
 	same(t, "kept for another, and pending", []int{out.Others, out.Pending}, []int{1, 1})
