@@ -17,7 +17,7 @@ const DefaultMaxAttempts = 10
 type Options struct {
 	Now func() time.Time // default time.Now
 	// Quota bounds what is kept of a tenant; nil = nothing does. It is asked
-	// at most once a second for each tenant.
+	// once a second for each tenant, and up to 50 times while it is full.
 	Quota func(iot.TenantID) Quota
 	// MaxTTL bounds how long any event is kept; 0 = nothing does.
 	MaxTTL time.Duration

@@ -60,7 +60,9 @@ type sorting struct {
 
 type usage struct {
 	used
-	err error
+	err           error
+	own, ownBytes int64 // of this append
+	recounted     bool
 }
 
 func (x *sorting) add(ctx context.Context, rec *Record, result *Appended) {
@@ -98,18 +100,34 @@ func (x *sorting) allowed(ctx context.Context, r *Record) error {
 		if u = new(usage); x.usage == nil {
 			x.usage = map[iot.TenantID]*usage{}
 		}
-		u.used, u.err = x.log.used(ctx, r.Tenant, x.now)
+		u.used, u.err = x.log.used(ctx, r.Tenant, x.now, usageAge)
 		x.usage[r.Tenant] = u
 	}
-	switch size := int64(r.Size()); {
+	size := int64(r.Size())
+	err := u.room(size)
+	if err != nil && u.err == nil && !u.recounted {
+		u.recounted = true
+		if u.used, u.err = x.log.used(ctx, r.Tenant, x.now, recountAge); u.err == nil {
+			u.messages, u.bytes = u.messages+u.own, u.bytes+u.ownBytes
+		}
+		err = u.room(size)
+	}
+	if err == nil {
+		u.messages, u.bytes = u.messages+1, u.bytes+size
+		u.own, u.ownBytes = u.own+1, u.ownBytes+size
+	}
+	return err
+}
+
+// room is nil where one more event of a size is within the quota.
+func (u *usage) room(size int64) error {
+	switch {
 	case u.err != nil:
 		return u.err
 	case u.quota.Messages > 0 && u.messages >= u.quota.Messages:
 		return quota("%d events of the tenant wait to be taken, as many as it may have", u.messages)
 	case u.quota.Bytes > 0 && u.bytes+size > u.quota.Bytes:
 		return quota("events of the tenant that wait to be taken have %d bytes, of %d that they may have", u.bytes, u.quota.Bytes)
-	default:
-		u.messages, u.bytes = u.messages+1, u.bytes+size
 	}
 	return nil
 }
@@ -204,9 +222,9 @@ func find(body []byte, wanted map[RecordID]*Appended) error {
 	return nil
 }
 
-// used is what a tenant has stored, as it was a moment ago.
-func (l *Log) used(ctx context.Context, tenant iot.TenantID, now int64) (used, error) {
-	return l.usage.of(tenant, now, func() (used, error) {
+// used is what a tenant has stored, as it was at most age ms ago.
+func (l *Log) used(ctx context.Context, tenant iot.TenantID, now, age int64) (used, error) {
+	return l.usage.of(ctx, tenant, now, age, func() (used, error) {
 		u := used{quota: l.o.Quota(tenant)}
 		if u.quota == (Quota{}) {
 			return u, nil

@@ -19,6 +19,7 @@ var appends = []test{
 	{"TTL", appendTTL},
 	{"QuotaOfMessages", appendQuota},
 	{"QuotaOfBytes", appendQuotaBytes},
+	{"QuotaWhileTaken", appendQuotaTaken},
 	{"Live", appendLive},
 	{"Holders", appendHolders},
 }
@@ -241,6 +242,26 @@ func appendQuotaBytes(t *testing.T, s eventstore.Store) {
 	}
 	r.now = r.now.Add(2 * time.Second)
 	r.append("", r.events("T", "d", 1)...)
+}
+
+// What applications have taken counts no more, however lately they did.
+func appendQuotaTaken(t *testing.T, s eventstore.Store) {
+	r := start(t, s, eventstore.Options{Quota: func(iot.TenantID) eventstore.Quota { return eventstore.Quota{Messages: 5} }})
+	h := r.hold("T", "A", "d")
+	for n := range uint64(20) {
+		r.append("", r.events("T", "d", 4)...)
+		h.read(0)
+		h.settle(outcome(4*n+1, 4*n+4, 0, eventstore.Accepted))
+		r.now = r.now.Add(20 * time.Millisecond)
+	}
+	r.append("", r.events("T", "d", 2)...)
+	r.now = r.now.Add(20 * time.Millisecond)
+	out, err := r.Append(t.Context(), eventstore.AppendRequest{Records: r.events("T", "d", 5)})
+	got := ""
+	for _, a := range out.Results {
+		got += fmt.Sprint(a.Status, " ")
+	}
+	same(t, "results", fmt.Sprint(got, err), "200 200 200 429 429 <nil>")
 }
 
 // Live says that whoever appends may deliver: it holds the partition and
