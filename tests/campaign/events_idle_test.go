@@ -116,9 +116,15 @@ func TestEventsIdle(t *testing.T) {
 	// Whoever has everything learns that another waits when it settles something.
 	client := &http.Client{Timeout: patience}
 	defer client.CloseIdleConnections()
+	var holders map[string]int
+	defer func() {
+		if t.Failed() {
+			t.Logf("partitions by holder: %v; calls: %v", holders, calls.reset())
+		}
+	}()
 	f.until(t, "sent until both routers have a share", func() bool {
 		f.each(t, client)
-		holders := map[string]int{}
+		holders = map[string]int{}
 		for _, p := range s.stats(t).Partitions {
 			holders[p.Holder]++
 		}
