@@ -63,11 +63,12 @@ func passing(err error) bool {
 	return false
 }
 
-// readOnly reports whether the file was opened for reading only: it, or what is beside it, could
-// not be written to at that moment.
+// readOnly reports whether the file, or what is beside it, could not be written to at that moment: it was
+// opened for reading only, or the index of the write-ahead log, which is mapped into memory, became so
+// meanwhile. The latter is a fault of the processor (SIGBUS), which the driver handles.
 func readOnly(err error) bool {
 	var driver *sqlite.Error
-	return errors.As(err, &driver) && driver.Code()&0xff == sqlite3.SQLITE_READONLY
+	return errors.As(err, &driver) && (driver.Code()&0xff == sqlite3.SQLITE_READONLY || driver.Code() == sqlite3.SQLITE_IOERR_IN_PAGE)
 }
 
 var errClosed = errors.New("the store is closed")
