@@ -124,8 +124,10 @@ func (s *shares) decide() (d decision) {
 		if p.Holder == s.holder || !p.free(s.holder, s.now) || !s.wants(id) {
 			continue
 		}
-		// What was kept for somebody in vain, with something in it, is for whoever asks.
-		left := p.Holder == "" && p.Wanted != "" && p.Cursor < p.End
+		// What was kept for somebody in vain, or is left by one whose claim has ended, with
+		// something in it, is for whoever asks: what a holder that has died has without events
+		// still counts as its share for a while.
+		left := p.Cursor < p.End && (p.Holder != "" || p.Wanted != "")
 		switch {
 		case s.owner(p) == s.holder:
 			d.take = append(d.take, id)

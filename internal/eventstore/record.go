@@ -3,6 +3,9 @@ package eventstore
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/sluice-iot/sluice/internal/iot"
 )
@@ -65,6 +68,8 @@ func (r *Record) Check() error {
 		return iot.Errorf(iot.ErrInvalid, "a record needs a tenant of at most %d bytes", MaxIDBytes)
 	case len(r.Device) > MaxIDBytes:
 		return iot.Errorf(iot.ErrInvalid, "device id has %d bytes, at most %d are accepted", len(r.Device), MaxIDBytes)
+	case !plain(string(r.Tenant)) || !plain(string(r.Device)):
+		return iot.Errorf(iot.ErrInvalid, "tenant and device ids hold no control characters, and are UTF-8")
 	case len(r.Message) == 0:
 		return iot.Errorf(iot.ErrInvalid, "a record needs a message")
 	case len(r.Message) > MaxMessageBytes:
@@ -139,4 +144,9 @@ func DecodeAll(b []byte, limit int) ([]Record, error) {
 		all, b = append(all, r), rest
 	}
 	return all, nil
+}
+
+// plain reports whether a text may stand in an attribute of a CloudEvent.
+func plain(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }

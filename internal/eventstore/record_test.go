@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -92,18 +93,21 @@ func TestRecordCheck(t *testing.T) {
 		spoil func(*eventstore.Record)
 		want  error
 	}{
-		"right":           {func(*eventstore.Record) {}, nil},
-		"no device":       {func(r *eventstore.Record) { r.Device = "" }, nil},
-		"longest tenant":  {func(r *eventstore.Record) { r.Tenant = iot.TenantID(make([]byte, 65535)) }, nil},
-		"largest message": {func(r *eventstore.Record) { r.Message = make([]byte, 256<<10) }, nil},
-		"never expires":   {func(r *eventstore.Record) { r.Expires = 0 }, nil},
-		"no tenant":       {func(r *eventstore.Record) { r.Tenant = "" }, iot.ErrInvalid},
-		"long tenant":     {func(r *eventstore.Record) { r.Tenant = iot.TenantID(make([]byte, 65536)) }, iot.ErrInvalid},
-		"long device":     {func(r *eventstore.Record) { r.Device = iot.DeviceID(make([]byte, 65536)) }, iot.ErrInvalid},
-		"no message":      {func(r *eventstore.Record) { r.Message = nil }, iot.ErrInvalid},
-		"large message":   {func(r *eventstore.Record) { r.Message = make([]byte, 256<<10+1) }, iot.ErrTooLarge},
-		"no counter":      {func(r *eventstore.Record) { r.ID.Counter = 0 }, iot.ErrInvalid},
-		"negative expiry": {func(r *eventstore.Record) { r.Expires = math.MinInt64 }, iot.ErrInvalid},
+		"right":             {func(*eventstore.Record) {}, nil},
+		"no device":         {func(r *eventstore.Record) { r.Device = "" }, nil},
+		"longest tenant":    {func(r *eventstore.Record) { r.Tenant = iot.TenantID(strings.Repeat("t", 65535)) }, nil},
+		"largest message":   {func(r *eventstore.Record) { r.Message = make([]byte, 256<<10) }, nil},
+		"never expires":     {func(r *eventstore.Record) { r.Expires = 0 }, nil},
+		"no tenant":         {func(r *eventstore.Record) { r.Tenant = "" }, iot.ErrInvalid},
+		"long tenant":       {func(r *eventstore.Record) { r.Tenant = iot.TenantID(make([]byte, 65536)) }, iot.ErrInvalid},
+		"long device":       {func(r *eventstore.Record) { r.Device = iot.DeviceID(make([]byte, 65536)) }, iot.ErrInvalid},
+		"control in tenant": {func(r *eventstore.Record) { r.Tenant = "a\x00b" }, iot.ErrInvalid},
+		"line in device":    {func(r *eventstore.Record) { r.Device = "a\r\nb" }, iot.ErrInvalid},
+		"device not UTF-8":  {func(r *eventstore.Record) { r.Device = "a\xffb" }, iot.ErrInvalid},
+		"no message":        {func(r *eventstore.Record) { r.Message = nil }, iot.ErrInvalid},
+		"large message":     {func(r *eventstore.Record) { r.Message = make([]byte, 256<<10+1) }, iot.ErrTooLarge},
+		"no counter":        {func(r *eventstore.Record) { r.ID.Counter = 0 }, iot.ErrInvalid},
+		"negative expiry":   {func(r *eventstore.Record) { r.Expires = math.MinInt64 }, iot.ErrInvalid},
 	} {
 		r := example
 		x.spoil(&r)

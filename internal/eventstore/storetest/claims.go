@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ var claims = []test{
 	{"IdleIsKept", claimIdle},
 	{"Some", claimSome},
 	{"FreeAt", claimFreeAt},
+	{"OfTheDead", claimOfTheDead},
 }
 
 func claimRenew(t *testing.T, s eventstore.Store) {
@@ -272,4 +274,28 @@ func claimFreeAt(t *testing.T, s eventstore.Store) {
 		p.Wanted, p.Until, p.End = "A", r.in(7*time.Second), 2
 	})
 	same(t, "it is kept for another", r.claimAll("U", "B").FreeAt, r.in(7*time.Second)+1)
+}
+
+// What a holder that has died left without events still counts as its share for a while; what
+// has events is nobody's to keep from who asks.
+func claimOfTheDead(t *testing.T, s eventstore.Store) {
+	r := start(t, s, eventstore.Options{})
+	r.claimAll("T", "dead")
+	r.now = r.now.Add(11 * time.Second)
+	filled := map[eventstore.PartitionID]bool{}
+	for n := 0; len(filled) < 6; n++ {
+		device := iot.DeviceID(fmt.Sprint("d", n))
+		// The last ones in order, so that they are not the first to be taken.
+		if id := eventstore.PartitionOf(device); id.Number >= 2 && !filled[id] {
+			filled[id] = true
+			r.append("new", r.events("T", device, 1)...)
+		}
+	}
+	out := r.claimAll("T", "new")
+	for _, c := range out.Claims {
+		delete(filled, c.Partition)
+	}
+	if len(filled) > 0 || out.Pending != 0 {
+		t.Errorf("%d partitions with events are left to the dead, %d pending", len(filled), out.Pending)
+	}
 }
