@@ -370,7 +370,11 @@ func TestEventsOfTwoRouters(t *testing.T) {
 	tell := func(_ context.Context, ingress string, h eventstore.Holding) error {
 		mu.Lock()
 		defer mu.Unlock()
-		sites[ingress].Appended(h.Tenant, h.Partition, h.End)
+		for name, s := range sites {
+			if ingress == "" || ingress == name {
+				s.Appended(h.Tenant, h.Partition, h.End)
+			}
+		}
 		return nil
 	}
 	a, stopA := keeping(t, stored.Options{Log: log, Instance: "a", Ingress: "http://a", Tell: tell})

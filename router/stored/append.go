@@ -251,6 +251,13 @@ func (s *Server) stored(records []eventstore.Record, result *eventstore.AppendRe
 		t.offer()
 	}
 	for _, h := range result.Holders {
-		s.tell(h)
+		if h.Ingress != "" {
+			s.tell(h)
+			continue
+		}
+		if t := s.existing(h.Tenant); t != nil {
+			t.freed()
+		}
+		s.tellAppended(h)
 	}
 }

@@ -1,6 +1,7 @@
 package stored
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-iot/sluice/internal/eventstore"
@@ -91,7 +92,56 @@ type claiming struct {
 	again   time.Time     // not before
 	others  int           // partitions that others have
 	pending int           // of those, with something that nobody took
-	wait    time.Duration // until one of them may be free
+	wait    time.Duration // until one of them may be free, as long as nobody says when:
+	freeAt  time.Time     // zero = it is not known
+	freed   bool          // something was given back while it was asked
+}
+
+const (
+	// askTime is how often it is asked at most because something was given back.
+	askTime = 200 * time.Millisecond
+	// slack is how much later than a claim ends it is asked for, for clocks that differ a little, and
+	// longFree the longest wait for that, for those that differ much.
+	slack    = 20 * time.Millisecond
+	longFree = 3 * claimTime
+)
+
+// freeing is when a claim of another ends that there is something of. A clock that is wrong has it
+// asked for no more often than every second.
+func (k *claiming) freeing() time.Time {
+	at := k.freeAt.Add(slack)
+	if least := k.last.Add(firstWait); at.Before(least) {
+		return least
+	}
+	if most := k.last.Add(longFree); at.After(most) {
+		return most
+	}
+	return at
+}
+
+// freed notes that somebody has given something back: whoever waits asks at once.
+func (t *tenant) freed() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	k := &t.claiming
+	if t.receivers == 0 || k.now {
+		return
+	}
+	if k.freed = t.grew != nil; !k.freed { // else it asks once more
+		t.ask()
+	}
+}
+
+// ask has it asked soon, once there is credit. The tenant is locked.
+func (t *tenant) ask() {
+	k := &t.claiming
+	k.now = true
+	if least := k.last.Add(askTime); k.again.Before(least) {
+		k.again = least
+	}
+	if t.credit {
+		t.wake()
+	}
 }
 
 // firstWait is when a process that got less than there is asks again at first: whoever
@@ -122,10 +172,15 @@ func (t *tenant) due(now time.Time) time.Time {
 	switch {
 	case k.now:
 		earlier(now)
-	case k.pending > 0 || k.others > 0 && len(t.claims) == 0:
+	case !k.freeAt.IsZero():
+		earlier(k.freeing())
+	case k.pending > 0 || k.others > 0 && len(t.claims) == 0 && t.s.o.Ingress == "":
 		earlier(k.last.Add(k.wait))
-	case k.others > 0 || t.s.o.Ingress != "":
+	case k.others > 0 || t.s.o.Ingress != "": // it is told of what is given back
 		earlier(k.last.Add(shareTime))
+	}
+	if t.s.o.Poll > 0 {
+		earlier(k.last.Add(t.s.o.Poll))
 	}
 	return at
 }
@@ -163,8 +218,10 @@ func (t *tenant) claim() (failed bool) {
 		}
 	}
 	t.grew = map[eventstore.PartitionID]uint64{}
-	asked := t.claiming.now
-	t.claiming.now = false
+	asked := t.claiming.now && t.credit
+	if asked {
+		t.claiming.now = false
+	}
 	t.mu.Unlock()
 	ctx, cancel := t.s.timed()
 	defer cancel()
@@ -185,7 +242,14 @@ func (t *tenant) claim() (failed bool) {
 	if k.wait = min(2*k.wait, claimTime); k.wait == 0 || len(t.claims) != had {
 		k.wait = firstWait
 	}
-	k.last, k.others, k.pending = now, result.Others, result.Pending
+	k.last, k.others, k.pending, k.freeAt = now, result.Others, result.Pending, time.Time{}
+	if result.FreeAt != 0 {
+		k.freeAt = time.UnixMilli(result.FreeAt)
+	}
+	if k.freed {
+		k.freed = false
+		t.ask()
+	}
 	for id := range grew { // while it was asked
 		if t.claims[id] == nil {
 			k.pending = max(k.pending, 1)
@@ -261,23 +325,33 @@ func (c *claim) free() bool { return c.inFlight == 0 && len(c.unsaid) == 0 && !c
 // nobody listens, and nothing is left.
 func (t *tenant) giveBack() (over bool) {
 	now := t.s.o.Now()
+	var given atomic.Pointer[claim]
 	each(t.list(func(c *claim) bool {
 		quiet, _ := c.quiet(now)
 		return (quiet || t.giving(now)) && c.free()
-	}), t.release)
+	}), func(c *claim) error {
+		if t.release(c) {
+			given.Store(c)
+		}
+		return nil
+	})
+	if c := given.Load(); c != nil {
+		t.s.tellFree(t.name, c.id)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.receivers == 0 && len(t.claims) == 0
 }
 
-// release gives a claim back: what it has in memory goes back unread.
-func (t *tenant) release(c *claim) error {
+// release gives a claim back: what it has in memory goes back unread. It reports whether it is
+// another's to take.
+func (t *tenant) release(c *claim) bool {
 	t.turn.Lock() // nobody is to offer it meanwhile
 	t.mu.Lock()
 	if now := t.s.o.Now(); !c.free() || !c.wanted && !t.giving(now) {
 		t.mu.Unlock()
 		t.turn.Unlock()
-		return nil
+		return false
 	}
 	undelivered := c.next
 	for _, e := range t.ready.items[t.ready.first:] {
@@ -299,7 +373,7 @@ func (t *tenant) release(c *claim) error {
 	if err != nil {
 		t.s.complain(err) // it ends by itself
 	}
-	return nil
+	return err == nil
 }
 
 // leave takes the tenant off the list, unless somebody has come again.

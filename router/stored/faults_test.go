@@ -3,6 +3,7 @@ package stored_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -213,8 +214,16 @@ func (r *routers) start(name string) *site {
 func (r *routers) tell(_ context.Context, ingress string, h eventstore.Holding) error {
 	r.mu.Lock()
 	r.told++
-	to := r.sites[ingress]
+	to, all := r.sites[ingress], maps.Clone(r.sites)
 	r.mu.Unlock()
+	if ingress == "" {
+		for _, s := range all {
+			if !s.over.Load() {
+				s.server.Appended(h.Tenant, h.Partition, h.End)
+			}
+		}
+		return nil
+	}
 	if to == nil || to.over.Load() {
 		return errDown
 	}

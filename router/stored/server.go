@@ -43,8 +43,12 @@ type Options struct {
 	// Ingress is the URL at which facts reach this process, "" = they do not.
 	Ingress string
 	// Tell posts the fact that a partition which another process holds has grown to
-	// that one's ingress; nil = nobody is told.
+	// that one's ingress, or with ingress "" to all: nobody holds it, and whoever waits may claim it. nil =
+	// nobody is told.
 	Tell func(ctx context.Context, ingress string, h eventstore.Holding) error
+	// Poll is how often it is asked for events while a receiver waits, where others append to the log
+	// and no fact says so; 0 = facts do.
+	Poll time.Duration
 	// Shards is how many appends may be on their way at the same time; 0 = 1. One is best for
 	// a store that commits one after the other.
 	Shards int
@@ -79,7 +83,8 @@ type Server struct {
 	mu      sync.Mutex
 	tenants map[iot.TenantID]*tenant
 	closed  bool
-	telling map[eventstore.Key]eventstore.Holding
+	telling map[tellKey]told
+	toldAll map[iot.TenantID]time.Time // when all were told last of what nobody holds
 
 	going   atomic.Int64  // goroutines
 	closing chan struct{} // closed when Close begins
@@ -103,7 +108,7 @@ func New(o Options) *Server {
 	var start [8]byte
 	rand.Read(start[:])
 	writer := binary.BigEndian.Uint64(start[:])
-	s := &Server{o: o, log: o.Logger, tenants: map[iot.TenantID]*tenant{}, telling: map[eventstore.Key]eventstore.Holding{},
+	s := &Server{o: o, log: o.Logger, tenants: map[iot.TenantID]*tenant{}, telling: map[tellKey]told{}, toldAll: map[iot.TenantID]time.Time{},
 		closing: make(chan struct{})}
 	s.holder = strings.TrimPrefix(o.Instance+"."+rand.Text()[:8], ".")
 	s.ctx, s.stop = context.WithCancel(context.Background())
@@ -188,9 +193,14 @@ func (s *Server) existing(name iot.TenantID) *tenant {
 	return s.tenants[name]
 }
 
-// Appended is told, by a fact of another router, that a partition has grown.
+// Appended is told, by a fact of another router, that a partition has grown, or with end 1, below
+// which there is nothing, that nobody holds it any more.
 func (s *Server) Appended(name iot.TenantID, p eventstore.PartitionID, end uint64) {
-	if t := s.existing(name); t != nil {
+	switch t := s.existing(name); {
+	case t == nil:
+	case end <= unheld:
+		t.freed()
+	default:
 		t.grown(p, end)
 	}
 }

@@ -125,12 +125,14 @@ func (t *tenant) elsewhere(p eventstore.PartitionID, end uint64) {
 	switch {
 	case t.grew != nil: // what is asked just now decides
 		t.grew[p] = max(t.grew[p], end)
-	case !t.credit || k.now || k.pending > 0:
+	case k.now || k.pending > 0:
 	default:
 		if k.pending = 1; k.others == 0 || len(t.claims) > 0 { // else it asks for its share sooner
 			k.wait = claimTime // its holder may be gone
 		}
-		t.wake()
+		if t.credit {
+			t.wake()
+		}
 	}
 }
 

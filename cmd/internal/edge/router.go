@@ -61,6 +61,9 @@ func (p *Process) openRouter(_, work context.Context) error {
 // this process commits one after the other, and what waits meanwhile goes together.
 const remoteShards = 4
 
+// eventsPoll is how often a router that no fact reaches asks for what others have stored.
+const eventsPoll = 10 * time.Second
+
 // kept is how events are kept, nil where they are not.
 func (p *Process) kept() (*stored.Options, error) {
 	if p.eventLog == nil {
@@ -71,6 +74,11 @@ func (p *Process) kept() (*stored.Options, error) {
 		o.Shards = remoteShards
 	}
 	if len(p.cfg.Notices.Ingresses) == 0 {
+		if p.cfg.Functions.Events != "" {
+			o.Poll = eventsPoll
+			p.log.Warn("functions.events without notices.ingresses: events that another router stores are found by asking, every "+eventsPoll.String(),
+				"want", "notices.ingresses with the names of the ingresses of all routers")
+		}
 		return o, nil
 	}
 	// Whichever router holds a partition is behind one of the names: all are told.
