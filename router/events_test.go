@@ -314,7 +314,7 @@ func TestEventLinks(t *testing.T) {
 	if _, err := s.session(t, "app").NewSender(t.Context(), "event/T", &goamqp.SenderOptions{SettlementMode: &mixed}); err != nil {
 		t.Errorf("a mixed sender: %v", err)
 	}
-	for _, address := range []string{"event/T/d"} {
+	for _, address := range []string{"event/T/d", "event/a\x00b", "event/a\r\nb"} {
 		if _, err := s.session(t, "app").NewSender(t.Context(), address, nil); condition(err) != "amqp:not-found" {
 			t.Errorf("a sender to %s: %v", address, err)
 		}

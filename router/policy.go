@@ -3,6 +3,8 @@ package router
 import (
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/sluice-iot/sluice/internal/amqp"
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
@@ -116,7 +118,7 @@ func (r *Router) may(c *peer.Conn, address string, what auth.Activity) (*auth.Id
 			Description: "no address " + clip(address) + ": expected telemetry/TENANT or another of Hono's"}
 	}
 	endpoint, tenant, _ := strings.Cut(address, "/")
-	if p.kind == forward.Stored && (tenant == "" || strings.Contains(tenant, "/")) {
+	if p.kind == forward.Stored && (tenant == "" || strings.Contains(tenant, "/") || strings.ContainsFunc(tenant, unicode.IsControl) || !utf8.ValidString(tenant)) {
 		return nil, 0, "", &amqp.Error{Condition: amqp.CondNotFound,
 			Description: "no address " + clip(address) + ": events are kept by tenant, at " + endpoint + "/TENANT"}
 	}

@@ -133,6 +133,10 @@ func (t *tenant) readOf(c *claim, r eventstore.ReadRequest) error {
 	if c.lost {
 		return nil
 	}
+	if slices.ContainsFunc(result.Records, func(x eventstore.Record) bool { return x.Tenant != t.name }) {
+		// Whatever went wrong there, nothing of it goes to this tenant's applications.
+		return t.trouble(c, iot.Errorf(iot.ErrUnavailable, "the event store answered with events of another tenant"))
+	}
 	for i := range result.Records {
 		x := &result.Records[i]
 		fresh := x.Position >= r.From && x.Attempt == 0
