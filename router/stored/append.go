@@ -23,6 +23,8 @@ const (
 	// turn. A sender that is told of a failure sends again, so a long wait would only fill the memory.
 	appendTime  = 5 * time.Second
 	appendRetry = 20 * time.Millisecond
+	// maxAppendRetry is the longest pause between two tries.
+	maxAppendRetry = 250 * time.Millisecond
 	// maxParts is how many parts of a batch that was refused are tried: none for long of
 	// those that wait behind it.
 	maxParts = 128
@@ -43,7 +45,7 @@ type appender struct {
 	writer uint64
 
 	mu      sync.Mutex
-	queue   []item
+	queue   lines
 	counter uint64
 	running bool
 }
@@ -60,18 +62,18 @@ func (a *appender) put(items []item) (rest []item) {
 	}
 	for i := range items {
 		size := items[i].size()
-		if queued := a.s.queued.Add(size); queued > maxQueued {
+		items[i].record.ID = eventstore.RecordID{Writer: a.writer, Counter: a.counter + 1}
+		queued := a.s.queued.Add(size)
+		if queued > maxQueued || !a.queue.put(items[i]) {
 			a.s.queued.Add(-size)
 			rest = items[i:]
 			break
-		} else if queued > maxQueued/2 {
+		}
+		if a.counter++; queued > maxQueued/2 {
 			a.s.full.Store(true)
 		}
-		a.counter++
-		items[i].record.ID = eventstore.RecordID{Writer: a.writer, Counter: a.counter}
-		a.queue = append(a.queue, items[i])
 	}
-	if !a.running && len(a.queue) > 0 {
+	if !a.running && !a.queue.empty() {
 		a.running = true
 		a.s.goes(a.run)
 	}
@@ -86,40 +88,20 @@ func (a *appender) run() {
 			a.s.m.failed.Add(int64(len(late)))
 			a.answer(late, func(int) amqp.Raw { return amqp.StateReleased })
 		}
-		if batch == nil {
+		if len(batch) == 0 {
 			return
 		}
 		a.append(batch)
 	}
 }
 
-// next takes as much of the queue as one append may have, none when it is empty, and
-// before it what has waited for too long.
+// next takes as much as one append may have, none when nothing waits, and what has waited for too long.
 func (a *appender) next() (late, batch []item) {
-	now := a.s.o.Now()
+	oldest := a.s.o.Now().Add(-appendTime)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	n := 0
-	for n < len(a.queue) && now.Sub(a.queue[n].since) > appendTime {
-		n++
-	}
-	late, a.queue = a.queue[:n:n], a.queue[n:]
-	n = 0
-	size := 0
-	for n < len(a.queue) && n < eventstore.MaxRecords {
-		size += a.queue[n].record.Size()
-		if n > 0 && size > eventstore.MaxBatchBytes {
-			break
-		}
-		n++
-	}
-	if n == 0 {
-		a.running, a.queue = false, nil
-		return late, nil
-	}
-	batch = a.queue[:n:n]
-	if a.queue = a.queue[n:]; len(a.queue) == 0 {
-		a.queue = nil
+	if late, batch = a.queue.next(oldest); len(batch) == 0 {
+		a.running = false
 	}
 	return late, batch
 }
@@ -182,7 +164,7 @@ func (a *appender) call(records []eventstore.Record, patience time.Duration) (*e
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(a.s.ctx, appendTime)
 	defer cancel()
-	for wait := appendRetry; ; wait *= 2 {
+	for wait := appendRetry; ; wait = min(2*wait, maxAppendRetry) {
 		result, err := a.s.o.Log.Append(ctx, eventstore.AppendRequest{Records: records, Holder: a.s.holder})
 		if err == nil || !errors.Is(err, iot.ErrUnavailable) && !errors.Is(err, iot.ErrTimeout) {
 			return result, err

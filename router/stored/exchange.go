@@ -3,6 +3,7 @@ package stored
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -94,26 +95,52 @@ const (
 	readRecords  = prefetchRecords / 4
 	readBytes    = prefetchBytes / 4
 	tightRecords = 8
+	leastRetry   = 16
 	tightBytes   = 16 << 10
 )
 
-// read brings what is to be delivered into memory.
+// read brings what is to be delivered into memory: not much more than there is credit for. What
+// one partition has more than that is not read of the next as well.
 func (t *tenant) read() (failed bool) {
 	now := t.s.o.Now()
-	r := eventstore.ReadRequest{Tenant: t.name, MaxRecords: readRecords, MaxBytes: readBytes}
 	tight := t.s.prefetched.Load() >= totalPrefetch
-	if tight {
-		r.MaxRecords, r.MaxBytes = tightRecords, tightBytes
-	}
-	first := true
-	return each(t.list(func(c *claim) bool {
+	t.mu.Lock()
+	left, short := t.short()
+	most := map[*claim]int{}
+	for _, c := range t.claims {
 		quiet, _ := c.quiet(now)
-		if !t.credit || quiet || !c.behind(now) || !t.room() || tight && !first {
-			return false
+		if !t.credit || !short || left <= 0 || quiet || !c.behind(now) {
+			continue
 		}
-		first, c.reading = false, true
-		return true
-	}), func(c *claim) error { return t.readOf(c, r) })
+		n := c.ahead(now, left)
+		c.reading, most[c], left = true, n, left-n
+		if tight {
+			most[c], left = min(n, tightRecords), 0
+		}
+	}
+	t.mu.Unlock()
+	r := eventstore.ReadRequest{Tenant: t.name, MaxBytes: readBytes}
+	if tight {
+		r.MaxBytes = tightBytes
+	}
+	return each(slices.Collect(maps.Keys(most)), func(c *claim) error {
+		r := r
+		r.MaxRecords = most[c]
+		return t.readOf(c, r)
+	})
+}
+
+// ahead is how many records to read of a partition where left are wanted. How many are due again is
+// not known: no less than is worth a call. The tenant is locked.
+func (c *claim) ahead(now time.Time, left int) int {
+	n := uint64(0)
+	if c.next < c.end {
+		n = c.end - c.next
+	}
+	if !c.retry.IsZero() && !c.retry.After(now) {
+		n += uint64(max(leastRetry, left/8))
+	}
+	return int(min(n, uint64(left), readRecords))
 }
 
 func (t *tenant) readOf(c *claim, r eventstore.ReadRequest) error {

@@ -433,7 +433,7 @@ func TestManyTenants(t *testing.T) {
 	for i := range n {
 		address := fmt.Sprintf("event/T%d", i)
 		s.Receivers(address, 1)
-		s.Wanted(address, true, false)
+		s.Wanted(address, 100, false)
 	}
 	for w.count("claim") < n {
 		runtime.Gosched()

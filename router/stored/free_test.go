@@ -2,9 +2,12 @@ package stored_test
 
 import (
 	"context"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/sluice-iot/sluice/internal/amqp"
 	"github.com/sluice-iot/sluice/internal/eventstore"
 	"github.com/sluice-iot/sluice/router/stored"
 )
@@ -95,5 +98,84 @@ func TestPoll(t *testing.T) {
 		p.send("d/1")
 		time.Sleep(11 * time.Second)
 		equal(t, "delivered", c.names(), []string{"d/1"})
+	})
+}
+
+// counted counts what reads bring.
+type counted struct {
+	*eventstore.Log
+	records atomic.Int64
+}
+
+func (c *counted) Read(ctx context.Context, r eventstore.ReadRequest) (*eventstore.ReadResult, error) {
+	out, err := c.Log.Read(ctx, r)
+	if err == nil {
+		c.records.Add(int64(len(out.Records)))
+	}
+	return out, err
+}
+
+// TestReadsWhatIsTaken: a backlog is not read for a receiver that takes little of it.
+func TestReadsWhatIsTaken(t *testing.T) {
+	for _, test := range []struct {
+		credit uint32
+		most   int64
+	}{{1, 64}, {10, 64}, {300, 900}} {
+		bubble(t, func(t *testing.T) {
+			_, log := newLog()
+			c := &counted{Log: log}
+			s := newSite(t, c, stored.Options{})
+			p := s.producer("event/T")
+			for i := range 40 {
+				p.send(numbered("d"+strconv.Itoa(i), 1, 100)...)
+			}
+			time.Sleep(time.Second)
+			rx := s.taker("event/T", test.credit, nothing)
+			time.Sleep(time.Second)
+			if n := len(rx.list()); n != int(test.credit) {
+				t.Errorf("%d deliveries with the credit %d", n, test.credit)
+			}
+			if n := c.records.Load(); n > test.most {
+				t.Errorf("%d records are read for the credit %d", n, test.credit)
+			}
+			// Those that come back, and all others, are read with more credit.
+			rx.do1 = accept
+			rx.do(func() {
+				for _, g := range rx.got {
+					rx.link.Settle(g.id, amqp.StateReleased, true)
+				}
+			})
+			for range 60 {
+				rx.credit(100)
+				time.Sleep(time.Second)
+			}
+			if n := len(rx.list()) - int(test.credit); n != 4000 {
+				t.Errorf("%d of 4000 are delivered", n)
+			}
+		})
+	}
+}
+
+// TestOneOfEach: few events in many partitions are read at the same time.
+func TestOneOfEach(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		_, log := newLog()
+		s := newSite(t, log, stored.Options{})
+		p := s.producer("event/T")
+		for i := range 40 {
+			p.send("d" + strconv.Itoa(i) + "/1")
+		}
+		time.Sleep(time.Second)
+		s.log.script(func(_ context.Context, call string) error {
+			if call == "read" {
+				time.Sleep(100 * time.Millisecond)
+			}
+			return nil
+		}, nil)
+		c := s.consumer("event/T", 100, accept)
+		time.Sleep(150 * time.Millisecond)
+		if n := len(c.list()); n != 40 {
+			t.Errorf("%d of 40 after one read of each", n)
+		}
 	})
 }

@@ -96,10 +96,10 @@ var errDown = iot.Errorf(iot.ErrUnavailable, "the store is down")
 // nobody is a router whose receivers take nothing.
 type nobody struct{}
 
-func (nobody) Answer([]forward.Answered)                 {}
-func (nobody) Offer(string, []forward.Offer) (int, bool) { return 0, true }
-func (nobody) Drained(string)                            {}
-func (nobody) Resume()                                   {}
+func (nobody) Answer([]forward.Answered)                {}
+func (nobody) Offer(string, []forward.Offer) (int, int) { return 0, 100 }
+func (nobody) Drained(string)                           {}
+func (nobody) Resume()                                  {}
 
 // site is a router with its shelf, and peers that are connected to it in this process.
 type site struct {

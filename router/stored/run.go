@@ -111,6 +111,7 @@ func (t *tenant) rest() time.Duration {
 	defer t.mu.Unlock()
 	t.pause, t.paused = 0, time.Time{}
 	next := t.due(now)
+	_, short := t.short()
 	earlier := func(at time.Time) {
 		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
@@ -127,7 +128,7 @@ func (t *tenant) rest() time.Duration {
 			earlier(now) // to be given back
 		}
 		switch {
-		case !t.credit || quiet || !t.room():
+		case !t.credit || quiet || !short:
 		case c.barren.After(now):
 			earlier(c.barren)
 		case c.behind(now):

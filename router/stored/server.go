@@ -29,7 +29,7 @@ type Log interface {
 // Router forwards what is offered; see [forward.Router].
 type Router interface {
 	Answer(list []forward.Answered)
-	Offer(address string, list []forward.Offer) (taken int, more bool)
+	Offer(address string, list []forward.Offer) (taken, left int)
 	Drained(address string)
 	Resume()
 }
@@ -180,7 +180,7 @@ func (s *Server) Receivers(address string, n int) {
 }
 
 // Wanted implements [forward.Shelf].
-func (s *Server) Wanted(address string, credit, drain bool) {
+func (s *Server) Wanted(address string, credit int, drain bool) {
 	if t := s.existing(iot.TenantID(strings.TrimPrefix(address, prefix))); t != nil {
 		t.want(credit, drain)
 	}

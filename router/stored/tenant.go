@@ -16,7 +16,9 @@ const (
 	// receivers, and totalPrefetch for all.
 	prefetchRecords = 2000
 	prefetchBytes   = 2 << 20
-	totalPrefetch   = 128 << 20
+	// leastRead is what one read brings though receivers take less: they renew their credit.
+	leastRead     = 64
+	totalPrefetch = 128 << 20
 	// maxInFlight bounds what a tenant's receivers may hold unsettled.
 	maxInFlight = 20_000
 	// maxReason bounds what is kept of a receiver's words, in bytes.
@@ -36,6 +38,7 @@ type tenant struct {
 	mu        sync.Mutex
 	receivers int
 	credit    bool      // a receiver has some, as far as is known
+	amount    int       // how much all of them have, then
 	wants     uint64    // counts the times that a receiver said so
 	since     time.Time // without credit
 	drains    uint64    // counts the times that a receiver asked for what there is now
@@ -84,15 +87,16 @@ func (t *tenant) setReceivers(n int) {
 	t.wake()
 }
 
-// want notes whether a receiver has credit.
-func (t *tenant) want(credit, drain bool) {
+// want notes how much credit receivers have.
+func (t *tenant) want(amount int, drain bool) {
+	credit := amount > 0
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.receivers == 0 {
 		return
 	}
 	was := t.credit
-	if t.credit = credit; credit {
+	if t.credit, t.amount = credit, amount; credit {
 		t.wants++
 	} else if was {
 		t.since = t.s.o.Now()
@@ -167,6 +171,14 @@ func (t *tenant) room() bool {
 		(t.s.prefetched.Load() < totalPrefetch || t.ready.len() == 0)
 }
 
+// short reports whether so little waits in memory, for the credit there is, that more is to be read, and
+// how many. The tenant is locked.
+func (t *tenant) short() (records int, short bool) {
+	enough := min(max(2*t.amount, leastRead), prefetchRecords)
+	n := t.ready.len()
+	return enough - n, n < enough/2 && t.room()
+}
+
 func (t *tenant) push(e *entry) {
 	t.ready.push(e)
 	t.s.prefetched.Add(int64(len(e.message)))
@@ -182,13 +194,16 @@ func (t *tenant) offer() {
 		if len(o.batch) == 0 {
 			return
 		}
-		taken, more := t.s.o.Router.Offer(t.address, o.list)
+		taken, left := t.s.o.Router.Offer(t.address, o.list)
 		t.mu.Lock()
 		for _, e := range o.batch[:taken] {
 			e.message = nil // the store has it for the next time
 		}
 		t.back(o.batch[taken:])
-		if !more && t.credit && t.wants == o.wants {
+		if t.wants == o.wants {
+			t.amount = left
+		}
+		if left == 0 && t.credit && t.wants == o.wants {
 			t.credit, t.since = false, t.s.o.Now()
 			t.wake() // its claims are given back after a while
 		}
