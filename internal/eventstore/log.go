@@ -26,7 +26,7 @@ type Options struct {
 	MaxAttempts int
 }
 
-// Quota bounds what is kept of a tenant; 0 = unlimited. Appends that are on
+// Quota bounds what is kept of a tenant, dead letters included; 0 = unlimited. Appends that are on
 // their way at the same time may together go beyond it.
 type Quota struct {
 	Messages int64
@@ -38,6 +38,8 @@ type Log struct {
 	store Store
 	o     Options
 	usage usages
+
+	dead deadSweep
 
 	expired atomic.Int64
 }

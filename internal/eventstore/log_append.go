@@ -125,9 +125,9 @@ func (u *usage) room(size int64) error {
 	case u.err != nil:
 		return u.err
 	case u.quota.Messages > 0 && u.messages >= u.quota.Messages:
-		return quota("%d events of the tenant wait to be taken, as many as it may have", u.messages)
+		return quota("the tenant has %d events that wait to be taken or are dead letters, as many as it may have", u.messages)
 	case u.quota.Bytes > 0 && u.bytes+size > u.quota.Bytes:
-		return quota("events of the tenant that wait to be taken have %d bytes, of %d that they may have", u.bytes, u.quota.Bytes)
+		return quota("the tenant's events that wait to be taken or are dead letters have %d bytes, of %d that they may have", u.bytes, u.quota.Bytes)
 	}
 	return nil
 }
@@ -231,8 +231,8 @@ func (l *Log) used(ctx context.Context, tenant iot.TenantID, now, age int64) (us
 		}
 		stored, err := l.store.PartitionsOf(ctx, tenant)
 		for i := range stored {
-			u.messages += stored[i].State.Waiting()
-			u.bytes += stored[i].State.Bytes
+			p := &stored[i].State
+			u.messages, u.bytes = u.messages+p.Waiting()+p.Dead, u.bytes+p.Bytes+p.DeadBytes
 		}
 		return u, err
 	})

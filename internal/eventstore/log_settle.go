@@ -72,7 +72,8 @@ func (l *Log) fetch(ctx context.Context, key Key, s *settling) error {
 }
 
 // Expire does with batches of which every event has expired what a read would, at most max
-// of them. It returns how many events that were, and whether there is more.
+// of them, and removes dead letters that have expired, of some tenants after the other. It returns how many
+// events that were, and whether there is more.
 func (l *Log) Expire(ctx context.Context, max int) (events int64, more bool, err error) {
 	if max <= 0 || max > MaxRecords {
 		max = MaxRecords
@@ -102,8 +103,14 @@ func (l *Log) Expire(ctx context.Context, max int) (events int64, more bool, err
 			events += n
 		}
 	}
+	if more, err = len(found) == max, errors.Join(errs...); err == nil {
+		var dead int64
+		var moreDead bool
+		dead, moreDead, err = l.expireDead(ctx)
+		events, more = events+dead, more || moreDead
+	}
 	l.expired.Add(events)
-	return events, len(found) == max, errors.Join(errs...)
+	return events, more, err
 }
 
 // expire drops batches whose events have all expired, and returns how many of those were

@@ -152,13 +152,17 @@ func (p *Partition) attempts(position uint64) uint16 {
 }
 
 func (l *Log) browseDead(ctx context.Context, r BrowseRequest) (list []Browsed, next uint64, err error) {
-	size := 0
+	now, size := l.now(), 0
 	for from := r.From; ; {
 		found, err := l.store.DeadLetters(ctx, Key{r.Tenant, r.Partition}, from, deadAtOnce)
 		if err != nil {
 			return nil, 0, err
 		}
 		for i := range found {
+			if at := found[i].expires(); at != 0 && at <= now {
+				from = found[i].Position + 1
+				continue
+			}
 			if size += len(found[i].Record); len(list) == r.Max || size > MaxBatchBytes && len(list) > 0 {
 				return list, found[i].Position, nil
 			}
@@ -249,7 +253,7 @@ func (l *Log) sweep(ctx context.Context, key Key, positions []uint64, apply func
 			for i := range found {
 				w.DropDead = append(w.DropDead, found[i].Position)
 			}
-			p.Dead, p.Swept = max(0, p.Dead-int64(len(found))), p.Swept+1
+			p.unburied(found)
 			return apply(p, w, found)
 		})
 		if err == nil {

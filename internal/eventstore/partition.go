@@ -107,10 +107,12 @@ type Partition struct {
 
 	Writers []Writer `json:"w8,omitempty"` // the one that appended last is last
 
-	Head  uint64 `json:"hd,omitempty"` // the last position of the first batch; 0 = there is none
-	Bytes int64  `json:"b,omitempty"`  // of all batches
-	Dead  int64  `json:"dl,omitempty"` // dead letters
-	Swept uint64 `json:"sw,omitempty"` // how often some of them were removed
+	Head      uint64 `json:"hd,omitempty"` // the last position of the first batch; 0 = there is none
+	Bytes     int64  `json:"b,omitempty"`  // of all batches
+	Dead      int64  `json:"dl,omitempty"` // dead letters
+	DeadBytes int64  `json:"db,omitempty"` // their records
+	DeadNext  int64  `json:"dx,omitempty"` // none of them expires earlier; 0 = none expires
+	Swept     uint64 `json:"sw,omitempty"` // how often some of them were removed
 }
 
 // NewPartition is the state of a partition that nobody has touched.

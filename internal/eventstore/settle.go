@@ -94,9 +94,13 @@ func (s *settling) bury(p *Partition, w *Writes, x *Settlement, r Run) {
 		if !there {
 			continue // expired meanwhile
 		}
+		expires := (&DeadLetter{Record: record}).expires()
+		if expires != 0 && expires <= s.now {
+			continue // just now
+		}
 		letter := DeadLetter{Position: at, At: s.now, Attempts: min(r.Attempt, 1<<16-2) + 1, Reason: cut(reason), Record: record}
 		w.Dead, s.dead, s.bytes = append(w.Dead, letter), append(s.dead, letter), s.bytes+len(record)
-		p.Dead++
+		p.buried(len(record), expires)
 	}
 	p.finish(Span{r.From, r.To})
 }

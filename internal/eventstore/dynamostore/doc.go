@@ -59,7 +59,7 @@
 // found nothing left of that hour: about two writes for a partition and day. [Store.Expired] asks the eight lists for hours that
 // are over, walks through those partitions, and returns what has expired and is still there, and positions
 // whose batches have gone already. Where it finds neither it corrects Bytes and Head, and notes the
-// partition anew. So what it does depends on how much has expired and not on how many tenants there are, but
+// partition anew. So what it does depends on how much has expired, but
 // the walk reads a partition's whole backlog, twice on a day on which something in it expired.
 //
 // # Reads
@@ -85,7 +85,7 @@
 //	settle                   1         -           1
 //	  removes m batches      3 + m/25  their bytes 1 + 1 for each KB of them
 //	dead letter                                    2 + 2 for each KB
-//	sweep without anything   8         8           -
+//	sweep without anything   9 + n     9 + n       -             n tenants: their states say when dead letters expire
 //	idle                     -         -           -
 //
 // An event of 300 bytes that comes alone is so 4 units in, 2 for read and settle, and

@@ -350,6 +350,12 @@ func (m *model) settle(g *grip, rec eventstore.Record) {
 
 // check wants nothing to be left, and nothing to be lost.
 func (m *model) check() {
+	for more := true; more; {
+		var err error
+		if _, more, err = m.Expire(m.t.Context(), 0); err != nil {
+			m.t.Fatal(err)
+		}
+	}
 	dead := m.dead()
 	letters := uint64(0)
 	var lost []string

@@ -18,6 +18,7 @@ var operations = []test{
 	{"Purge", operatePurge},
 	{"Expire", operateExpire},
 	{"ExpireInFlight", operateExpireInFlight},
+	{"ExpireDead", operateExpireDead},
 }
 
 func operateStats(t *testing.T, s eventstore.Store) {
@@ -199,4 +200,67 @@ func operateExpireInFlight(t *testing.T, s eventstore.Store) {
 	same(t, "what is read", h.texts(0), "")
 	h.settle(outcome(2, 2, 0, eventstore.Accepted))
 	same(t, "counts at the end", r.counts("T"), "0 0 1")
+}
+
+// Dead letters count for the quota until they expire, as other events do, and are not seen then.
+func operateExpireDead(t *testing.T, s eventstore.Store) {
+	r := start(t, s, eventstore.Options{Quota: func(iot.TenantID) eventstore.Quota { return eventstore.Quota{Messages: 60} }})
+	for _, tenant := range []iot.TenantID{"T", "U"} {
+		for range 10 {
+			r.append("", r.event(tenant, "d", time.Minute), r.event(tenant, "d", time.Hour), r.event(tenant, "d", 0), r.event(tenant, "d", time.Minute), r.event(tenant, "d", time.Second))
+		}
+		h := r.hold(tenant, "A", "d")
+		h.read(0)
+		r.now = r.now.Add(time.Second)
+		same(t, "one that has expired is no dead letter", len(h.settle(outcome(1, 50, 0, eventstore.Rejected)).Dead), 40)
+		same(t, "counts", r.counts(tenant), "0 0 40")
+	}
+	k := eventstore.Key{Tenant: "U", Partition: eventstore.PartitionOf("d")}
+	letters, err := s.DeadLetters(t.Context(), k, 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := 0
+	for i := range letters {
+		size += len(letters[i].Record)
+	}
+	same(t, "bytes", int(settled(t, s, k).DeadBytes), size)
+	left := func() string {
+		t.Helper()
+		list, _, err := r.Browse(t.Context(), eventstore.BrowseRequest{Tenant: "U", Partition: k.Partition, Dead: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(len(list), " of ", settled(t, s, k).Dead)
+	}
+	expire := func() (n int64) {
+		t.Helper()
+		for more := true; more; {
+			var some int64
+			if some, more, err = r.Expire(t.Context(), 0); err != nil {
+				t.Fatal(err)
+			}
+			n += some
+		}
+		return n
+	}
+	same(t, "none has expired", fmt.Sprint(expire(), " ", left()), "0 40 of 40")
+	r.now = r.now.Add(time.Minute)
+	same(t, "some have", left(), "20 of 40")
+	out, err := r.Append(t.Context(), eventstore.AppendRequest{Records: r.events("U", "d", 30)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "within the quota, and beyond", []int{out.Results[19].Status, out.Results[20].Status}, []int{200, 429})
+	same(t, "they go", fmt.Sprint(expire(), " ", left()), "40 20 of 20")
+	same(t, "when the next ones do", settled(t, s, k).DeadNext > r.now.UnixMilli(), true)
+	r.now = r.now.Add(time.Second)
+	r.append("", r.events("U", "d", 10)...)
+	r.now = r.now.Add(time.Hour)
+	same(t, "those go, too", fmt.Sprint(expire(), " ", left()), "20 10 of 10")
+	same(t, "the rest never does", settled(t, s, k).DeadNext, 0)
+	if _, _, err := r.Purge(t.Context(), eventstore.PurgeRequest{Tenant: "U", Partition: k.Partition, Dead: true}); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "dead bytes after a purge", settled(t, s, k).DeadBytes, 0)
 }
