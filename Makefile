@@ -43,7 +43,7 @@ test-all: deps lint ## every test, containers, Kubernetes and the local AWS too:
 
 .PHONY: test-everything
 test-everything: build images aws-package local-aws-deps
-	set -o pipefail; SLUICE_TEST_ALL=1 $(GO) test -json -count=1 ./... | $(GO) run ./tests/report
+	set -o pipefail; SLUICE_TEST_ALL=1 $(GO) test -json -count=1 -timeout 30m ./... | $(GO) run ./tests/report
 	$(MAKE) --no-print-directory test-containers
 	$(MAKE) --no-print-directory test-kubernetes
 	$(MAKE) race
@@ -85,7 +85,7 @@ bench-large: ## the registry with a million devices in SQLite, and how fast slui
 	$(GO) test -run '^$$' -bench BenchmarkStart -benchtime 50x ./cmd/sluice-function
 
 campaign: deps ## what takes hours: soaks, storms and kills in full, each fuzz target for ten minutes
-	SLUICE_CAMPAIGN=1 $(GO) test -count=1 -v -timeout 120m ./tests/campaign
+	SLUICE_CAMPAIGN=1 $(GO) test -count=1 -v -timeout 240m ./tests/campaign
 	$(MAKE) fuzz FUZZTIME=$(CAMPAIGN_FUZZTIME)
 
 fmt: ## format the source
