@@ -22,10 +22,10 @@ type Shelf interface {
 	Full() bool
 	// Receivers is told how many receivers an address has, whenever that changes.
 	Receivers(address string, n int)
-	// Wanted is told whether a receiver of the address has credit, whenever one has said something
-	// of it. With drain one wants what is there now and no more: the shelf
+	// Wanted is told how much credit the receivers of the address have together, whenever one has
+	// said something of it. With drain one wants what is there now and no more: the shelf
 	// calls [Router.Drained] when it has offered all that.
-	Wanted(address string, credit, drain bool)
+	Wanted(address string, credit int, drain bool)
 }
 
 // Deposit is a delivery that its sender awaits the outcome of, unless it is settled.
@@ -167,11 +167,11 @@ func (r *Router) Resume() {
 }
 
 // Offer sends messages of a stored address, in order, to its receivers while they
-// have credit. It returns how many were taken, and whether a receiver has credit left.
-func (r *Router) Offer(name string, list []Offer) (taken int, more bool) {
+// have credit. It returns how many were taken, and how much credit is left.
+func (r *Router) Offer(name string, list []Offer) (taken, left int) {
 	a := r.existing(name)
 	if a == nil {
-		return 0, false
+		return 0, 0
 	}
 	defer r.release(a)
 	var b peer.Batch
@@ -204,14 +204,14 @@ func (r *Router) Offer(name string, list []Offer) (taken int, more bool) {
 		}
 	}
 	w.unlock()
-	more = a.ready.head() != nil
+	left = a.given
 	a.mu.Unlock()
 	for _, k := range known {
 		k.taker.Outcome(k.state)
 	}
 	r.done(w)
 	b.Flush()
-	return taken, more
+	return taken, left
 }
 
 // Drained tells receivers of a stored address that asked for what is there now that
@@ -239,8 +239,8 @@ func (r *Router) Drained(name string) {
 	b.Flush()
 }
 
-// tellShelf tells whether a receiver has credit.
-func (a *address) tellShelf(drain bool) { a.shelf.Wanted(a.name, a.ready.head() != nil, drain) }
+// tellShelf tells what credit receivers have.
+func (a *address) tellShelf(drain bool) { a.shelf.Wanted(a.name, a.given, drain) }
 
 // credited looks at what a receiver of a stored address has said of its credit.
 func (a *address) credited(w *work, r *receiver, credit int, drain bool) {
