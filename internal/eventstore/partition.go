@@ -79,8 +79,8 @@ func (k Key) Compare(other Key) int {
 // Bounds of a partition's state. While a list is full nothing new is read, so
 // that it only becomes shorter.
 const (
-	maxRuns    = 512
-	maxDone    = 512
+	maxRuns    = 4096
+	maxDone    = 4096
 	maxWriters = 64
 )
 
@@ -94,8 +94,8 @@ type Partition struct {
 	Mark   uint64 `json:"m"` // nothing plain from here on was delivered
 	End    uint64 `json:"e"` // the next position to be given; the first is 1
 
-	Done []Span `json:"d,omitempty"` // above Cursor, ascending, not touching
-	Runs []Run  `json:"r,omitempty"` // ascending, not overlapping
+	Done Spans `json:"d,omitempty"` // above Cursor, ascending, not touching
+	Runs Runs  `json:"r,omitempty"` // ascending, not overlapping
 
 	Fence    uint64 `json:"f,omitempty"`
 	Holder   string `json:"h,omitempty"`  // "" = nobody

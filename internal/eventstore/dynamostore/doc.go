@@ -73,7 +73,7 @@
 // # Cost
 //
 // In units for 1 KB written and 4 KB read, begun ones counting whole; in a transaction each counts twice.
-// A state is under 1 KB until many retries or writers are in it (20 KB at most).
+// A state is under 1 KB until many retries or writers are in it (about 55 KB at most, where thousands are settled out of order).
 // Tests hold the number of requests.
 //
 //	                         requests  read units  write units

@@ -243,8 +243,8 @@ func deliverBounded(t *testing.T, s eventstore.Store) {
 	r := start(t, s, eventstore.Options{})
 	h := r.hold("T", "A", "d")
 	left := 0
-	for range 4 {
-		r.append("", r.events("T", "d", 500)...)
+	for range 12 {
+		r.append("", r.events("T", "d", 1000)...)
 	}
 	for range 20 {
 		out := h.read(0)
@@ -255,14 +255,14 @@ func deliverBounded(t *testing.T, s eventstore.Store) {
 			}
 		}
 		for len(words) > 0 {
-			n := min(len(words), 300)
+			n := min(len(words), 500)
 			h.settle(words[:n]...)
 			words = words[n:]
 		}
 		r.append("A", r.events("T", "d", 1)...)
 	}
 	p := partition(t, s, eventstore.Key{Tenant: "T", Partition: h.id})
-	if len(p.Done) > 1100 {
+	if len(p.Done) > 5100 || len(p.Done) < 4096 {
 		t.Errorf("the state has %d spans", len(p.Done))
 	}
 	// The first ones are settled at last, and all goes on.
