@@ -95,6 +95,7 @@ type claiming struct {
 	wait    time.Duration // until one of them may be free, as long as nobody says when:
 	freeAt  time.Time     // zero = it is not known
 	freed   bool          // something was given back while it was asked
+	knock   bool          // others are to be told that it waits: those that have nothing to do would not hear of it
 }
 
 const (
@@ -106,17 +107,23 @@ const (
 	longFree = 3 * claimTime
 )
 
-// freeing is when a claim of another ends that there is something of. A clock that is wrong has it
-// asked for no more often than every second.
-func (k *claiming) freeing() time.Time {
-	at := k.freeAt.Add(slack)
-	if least := k.last.Add(firstWait); at.Before(least) {
-		return least
+// free notes when a claim of another ends that there is something of, as the store says, whose clock
+// may be wrong.
+func (k *claiming) free(at int64, now time.Time) {
+	if k.freeAt = (time.Time{}); at == 0 {
+		return
 	}
-	if most := k.last.Add(longFree); at.After(most) {
-		return most
+	k.freeAt = later(time.UnixMilli(at).Add(slack), now.Add(firstWait))
+	if most := now.Add(longFree); k.freeAt.After(most) {
+		k.freeAt = most
 	}
-	return at
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // freed notes that somebody has given something back: whoever waits asks at once.
@@ -173,7 +180,7 @@ func (t *tenant) due(now time.Time) time.Time {
 	case k.now:
 		earlier(now)
 	case !k.freeAt.IsZero():
-		earlier(k.freeing())
+		earlier(k.freeAt)
 	case k.pending > 0 || k.others > 0 && len(t.claims) == 0 && t.s.o.Ingress == "":
 		earlier(k.last.Add(k.wait))
 	case k.others > 0 || t.s.o.Ingress != "": // it is told of what is given back
@@ -227,6 +234,12 @@ func (t *tenant) claim() (failed bool) {
 	defer cancel()
 	result, err := t.s.o.Log.Claim(ctx, r)
 	t.s.m.claims.Add(1)
+	knock := false
+	defer func() { // the tenant is not locked any more
+		if knock {
+			t.s.tellFree(t.name, eventstore.FirstGeneration()[0]) // others ask, and hear what is wanted
+		}
+	}()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	grew := t.grew
@@ -242,13 +255,14 @@ func (t *tenant) claim() (failed bool) {
 	if k.wait = min(2*k.wait, claimTime); k.wait == 0 || len(t.claims) != had {
 		k.wait = firstWait
 	}
-	k.last, k.others, k.pending, k.freeAt = now, result.Others, result.Pending, time.Time{}
-	if result.FreeAt != 0 {
-		k.freeAt = time.UnixMilli(result.FreeAt)
-	}
+	k.last, k.others, k.pending = now, result.Others, result.Pending
+	k.free(result.FreeAt, now)
 	if k.freed {
 		k.freed = false
 		t.ask()
+	}
+	if asked && k.knock {
+		k.knock, knock = false, result.Others > 0
 	}
 	for id := range grew { // while it was asked
 		if t.claims[id] == nil {

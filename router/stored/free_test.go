@@ -2,6 +2,7 @@ package stored_test
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -44,6 +45,30 @@ func TestConsumerLeaves(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestShareOfTheIdle: a router that has nothing to do gives a second one its share all the same, so that
+// a consumer that is slow later does not have all.
+func TestShareOfTheIdle(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		_, log := newLog()
+		a, b, _ := pair(t, log)
+		a.consumer("event/T", 100, nothing)
+		time.Sleep(time.Minute)
+		cb := b.consumer("event/T", 100, accept)
+		time.Sleep(2 * time.Second)
+		if n := a.log.count("release"); n != eventstore.Partitions/2 {
+			t.Errorf("%d partitions are given back", n)
+		}
+		p := a.producer("event/T")
+		for i := range 40 {
+			p.send(fmt.Sprintf("d%d/1", i))
+		}
+		time.Sleep(time.Second)
+		if n := len(cb.list()); n < 10 {
+			t.Errorf("%d of 40 are the other's", n)
+		}
+	})
 }
 
 // TestWaitingCostsNothing: of two routers with nothing to deliver neither asks, whoever has the partitions.

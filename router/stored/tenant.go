@@ -79,7 +79,7 @@ func (t *tenant) setReceivers(n int) {
 	}
 	if n > t.receivers && (len(t.claims) == 0 || t.claiming.others > 0) {
 		// A new one may be here because another router has gone.
-		t.claiming.now, t.claiming.again = true, time.Time{}
+		t.claiming.now, t.claiming.again, t.claiming.knock = true, time.Time{}, true
 	}
 	if t.receivers = n; n == 0 {
 		t.credit, t.drained = false, t.drains
@@ -131,9 +131,12 @@ func (t *tenant) elsewhere(p eventstore.PartitionID, end uint64) {
 		t.grew[p] = max(t.grew[p], end)
 	case k.now || k.pending > 0:
 	default:
-		if k.pending = 1; k.others == 0 || len(t.claims) > 0 { // else it asks for its share sooner
-			k.wait = claimTime // its holder may be gone
+		wait := k.wait
+		if k.others == 0 || len(t.claims) > 0 { // else it asks for its share sooner
+			wait = claimTime
 		}
+		// Its holder may be gone, or hears of it just now.
+		k.pending, k.freeAt = 1, later(k.last.Add(wait), t.s.o.Now().Add(firstWait))
 		if t.credit {
 			t.wake()
 		}
