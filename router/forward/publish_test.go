@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	goamqp "github.com/Azure/go-amqp"
 
@@ -218,15 +219,20 @@ func TestPublishWhileReceiversComeAndGo(t *testing.T) {
 		})
 	}
 	close(stop)
-	for _, address := range []string{"multicast/x", "balanced"} { // let those go who wait for a message
-		for {
-			if a, ok := r.Address(address); !ok || a.Receivers == 0 {
-				break
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	for over := false; !over; { // let those go who wait for a message, and those who are just coming
+		select {
+		case <-done:
+			over = true
+		case <-time.After(time.Millisecond):
+			for _, address := range []string{"multicast/x", "balanced"} {
+				r.Publish(address, data("end"), func(amqp.Raw) {})
 			}
-			r.Publish(address, data("end"), func(amqp.Raw) {})
-			runtime.Gosched()
 		}
 	}
-	wg.Wait()
 	all.Wait()
 }
