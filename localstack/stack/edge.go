@@ -23,12 +23,13 @@ func (s *Stack) StartRouter(ctx context.Context) error {
 	config := fmt.Sprintf(`data: router
 tls: %s
 functions: {identity: %q, events: %q}
+notices: {ingresses: ["https://%s"]}
 listeners:
   - {role: northbound, address: %q}
   - {role: internal, address: %q, tls: {}}
   - {role: ingress, address: %q, tls: {}}
   - {role: health, address: %q}
-`, certificates("router-router-0"), s.Function, s.EventsFunction, s.Northbound, a.internal, a.ingress, a.routerHealth)
+`, certificates("router-router-0"), s.Function, s.EventsFunction, a.ingress, s.Northbound, a.internal, a.ingress, a.routerHealth)
 	p, err := s.edge(ctx, "router", config, a.routerHealth, "router", "--identities", s.data("task", "identities.yaml"))
 	s.router = p
 	return err
