@@ -61,8 +61,9 @@ func (p *Process) openRouter(_, work context.Context) error {
 // this process commits one after the other, and what waits meanwhile goes together.
 const remoteShards = 4
 
-// eventsPoll is how often a router that no fact reaches asks for what others have stored.
-const eventsPoll = 10 * time.Second
+// eventsPoll is how often a router that no fact reaches asks for what others have stored: seldom, because
+// one that is alone asks as well, of a store that costs by the call.
+const eventsPoll = 5 * time.Minute
 
 // kept is how events are kept, nil where they are not.
 func (p *Process) kept() (*stored.Options, error) {
