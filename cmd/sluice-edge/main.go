@@ -55,7 +55,7 @@ type part struct {
 
 var parts = []part{
 	{[]string{"router"}, "run the AMQP 1.0 router", edge.Parts{Router: true}, config.RouterListeners},
-	{[]string{"adapter", "http"}, "run the HTTP adapter", edge.Parts{HTTP: true}, config.HTTPAdapterListeners},
+	{[]string{"adapter", "http"}, "run the HTTP adapter", edge.Parts{HTTP: true}, func() []config.Listener { return config.AdapterListeners("http") }},
 }
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {

@@ -81,7 +81,7 @@ func newAdapterCommand() *cobra.Command {
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"http"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd, s, edge.Parts{HTTP: true}, nil, config.HTTPAdapterListeners())
+			return serve(cmd, s, edge.Parts{HTTP: true}, nil, config.AdapterListeners("http"))
 		},
 	}
 	s = addSettings(cmd.Flags())

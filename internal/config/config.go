@@ -176,6 +176,23 @@ func (r *Registry) FromScalar(isScalar bool, text string) (bool, error) {
 // Adapters holds the settings of each protocol adapter.
 type Adapters struct {
 	HTTP HTTPAdapter `yaml:"http"`
+	MQTT MQTTAdapter `yaml:"mqtt"`
+}
+
+// MQTTAdapter is for devices that speak MQTT 3.1.1 or 5. Fields that HTTPAdapter has
+// too mean the same.
+type MQTTAdapter struct {
+	MaxPayloadSize           Size `yaml:"max-payload-size"`
+	AuthenticationRequired   bool `yaml:"authentication-required"`
+	DefaultsEnabled          bool `yaml:"defaults-enabled"`
+	MaxConnections           int  `yaml:"max-connections"` // of this process; 0 = no limit but the operating system's
+	ConnectionsPerAddress    int  `yaml:"connections-per-address"`
+	FailedAttemptsPerAuthID  int  `yaml:"failed-attempts-per-auth-id"`
+	FailedAttemptsPerAddress int  `yaml:"failed-attempts-per-address"`
+	// MaxInFlight is how many messages of one connection may await their outcome.
+	MaxInFlight int `yaml:"max-in-flight"`
+	// Will is what becomes of the will of a device whose connection breaks: publish or ignore.
+	Will string `yaml:"will"`
 }
 
 // HTTPAdapter is for devices that speak HTTP.
@@ -257,10 +274,11 @@ const (
 	RoleManagement  = "management"   // HTTP: registry management API
 	RoleHealth      = "health"       // HTTP: health, metrics and keys
 	RoleHTTPAdapter = "adapter/http" // HTTP: devices
+	RoleMQTTAdapter = "adapter/mqtt" // MQTT: devices
 )
 
 // Roles lists the roles that are served.
-var Roles = []string{RoleNorthbound, RoleInternal, RoleRegistry, RoleAuth, RoleIngress, RoleFunction, RoleManagement, RoleHealth, RoleHTTPAdapter}
+var Roles = []string{RoleNorthbound, RoleInternal, RoleRegistry, RoleAuth, RoleIngress, RoleFunction, RoleManagement, RoleHealth, RoleHTTPAdapter, RoleMQTTAdapter}
 
 // ForComponents reports whether the listener admits components only, which prove
 // themselves by a client certificate.

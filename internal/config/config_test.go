@@ -40,7 +40,7 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("%s: more than one line: %q", v.Path, v.Text())
 		}
 	}
-	for _, list := range [][]config.Listener{config.RouterListeners(), config.HTTPAdapterListeners(), config.IdentityFunctionListeners()} {
+	for _, list := range [][]config.Listener{config.RouterListeners(), config.AdapterListeners("http", "mqtt"), config.IdentityFunctionListeners()} {
 		if _, err := config.Load(config.Options{Listeners: list, Env: []string{"HOME=/x"}}); err != nil {
 			t.Error(err)
 		}
@@ -157,7 +157,10 @@ func TestErrors(t *testing.T) {
 		"zero timeout":      {"send-timeout: 0s", `send-timeout: too small`},
 		"size":              {"management: {max-payload-size: 1MB}", `"1MB" is not a size`},
 		"pattern":           {"management: {tenant-id-pattern: \"[\"}", `management.tenant-id-pattern: error parsing regexp`},
-		"anonymous":         {"adapters: {http: {authentication-required: false}}", `devices without passwords need --insecure`},
+		"anonymous":         {"adapters: {http: {authentication-required: false}}", `devices without credentials need --insecure`},
+		"anonymous MQTT":    {"adapters: {mqtt: {authentication-required: false}}", `adapters.mqtt.authentication-required: devices without credentials need --insecure`},
+		"will":              {"adapters: {mqtt: {will: maybe}}", `adapters.mqtt.will: "maybe": expected publish or ignore`},
+		"in flight":         {"adapters: {mqtt: {max-in-flight: 70000}}", `70000 is more than 65535`},
 		"index":             {"registry: {indexes: [serial]}", `registry.indexes[0]: "serial": expected a JSON pointer`},
 		"algorithm":         {"assertions: {algorithm: RS256}", `expected one of EdDSA, ES256`},
 		"plain ingress":     {"notices: {ingresses: [\"http://router:8445\"]}", `use https`},

@@ -27,6 +27,15 @@ func Defaults() Config {
 			ConnectionsPerAddress:    1000,
 			FailedAttemptsPerAuthID:  10,
 			FailedAttemptsPerAddress: 1000,
+		}, MQTT: MQTTAdapter{
+			MaxPayloadSize:           2048,
+			AuthenticationRequired:   true,
+			DefaultsEnabled:          true,
+			ConnectionsPerAddress:    1000,
+			FailedAttemptsPerAuthID:  10,
+			FailedAttemptsPerAddress: 1000,
+			MaxInFlight:              100,
+			Will:                     WillPublish,
 		}},
 		Management: Management{
 			AuthenticationRequired: true,
@@ -49,6 +58,8 @@ func DefaultListeners() []Listener {
 		{Role: RoleNorthbound, Address: "127.0.0.1:15671", TLS: &ListenerTLS{}},
 		{Role: RoleHTTPAdapter, Address: "127.0.0.1:8080"},
 		{Role: RoleHTTPAdapter, Address: "127.0.0.1:8443", TLS: &ListenerTLS{}},
+		{Role: RoleMQTTAdapter, Address: "127.0.0.1:1883"},
+		{Role: RoleMQTTAdapter, Address: "127.0.0.1:8883", TLS: &ListenerTLS{}},
 		{Role: RoleManagement, Address: "127.0.0.1:28080"},
 		{Role: RoleManagement, Address: "127.0.0.1:28443", TLS: &ListenerTLS{}},
 		{Role: RoleHealth, Address: "127.0.0.1:8088"},
@@ -66,13 +77,14 @@ func RouterListeners() []Listener {
 	}
 }
 
-// HTTPAdapterListeners is the list of `sluice adapter http`.
-func HTTPAdapterListeners() []Listener {
-	return []Listener{
-		{Role: RoleHTTPAdapter, Address: "127.0.0.1:8080"},
-		{Role: RoleHTTPAdapter, Address: "127.0.0.1:8443", TLS: &ListenerTLS{}},
-		{Role: RoleHealth, Address: "127.0.0.1:8088"},
+// AdapterListeners is the list of `sluice adapter` with the named adapters.
+func AdapterListeners(names ...string) []Listener {
+	var roles []string
+	for _, name := range names {
+		roles = append(roles, "adapter/"+name)
 	}
+	all := Config{Listeners: DefaultListeners()}
+	return all.ListenersOf(append(roles, RoleHealth)...)
 }
 
 // IdentityFunctionListeners is the list of `sluice function identity`.

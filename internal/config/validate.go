@@ -20,7 +20,7 @@ var Mechanisms = []string{"PLAIN", "EXTERNAL", "SCRAM-SHA-256", "OAUTHBEARER", "
 const maxBcryptCost = 20
 
 func (l *Loaded) validate() error {
-	checks := []func() error{l.checkListeners, l.checkOwnTLS, l.checkWhole, l.checkURLs, l.checkAddresses, l.checkRegistry, l.checkEvents, l.checkProviders, l.checkLimits, l.checkManagement, l.checkAnonymous}
+	checks := []func() error{l.checkListeners, l.checkOwnTLS, l.checkWhole, l.checkURLs, l.checkAddresses, l.checkRegistry, l.checkEvents, l.checkProviders, l.checkLimits, l.checkManagement, l.checkMQTT, l.checkAnonymous}
 	for _, check := range checks {
 		if err := check(); err != nil {
 			return err
@@ -241,7 +241,7 @@ func (l *Loaded) checkEvents() error {
 }
 
 func (l *Loaded) checkLimits() error {
-	http, m := &l.Adapters.HTTP, &l.Management
+	http, mqtt, m := &l.Adapters.HTTP, &l.Adapters.MQTT, &l.Management
 	for _, c := range []struct {
 		path       string
 		got, least int64
@@ -257,6 +257,12 @@ func (l *Loaded) checkLimits() error {
 		{"adapters.http.connections-per-address", int64(http.ConnectionsPerAddress), 1},
 		{"adapters.http.failed-attempts-per-auth-id", int64(http.FailedAttemptsPerAuthID), 1},
 		{"adapters.http.failed-attempts-per-address", int64(http.FailedAttemptsPerAddress), 1},
+		{"adapters.mqtt.max-payload-size", int64(mqtt.MaxPayloadSize), 1},
+		{"adapters.mqtt.max-connections", int64(mqtt.MaxConnections), 0},
+		{"adapters.mqtt.connections-per-address", int64(mqtt.ConnectionsPerAddress), 1},
+		{"adapters.mqtt.failed-attempts-per-auth-id", int64(mqtt.FailedAttemptsPerAuthID), 1},
+		{"adapters.mqtt.failed-attempts-per-address", int64(mqtt.FailedAttemptsPerAddress), 1},
+		{"adapters.mqtt.max-in-flight", int64(mqtt.MaxInFlight), 1},
 		{"management.max-payload-size", int64(m.MaxPayloadSize), 1},
 		{"management.max-bulk-size", int64(m.MaxBulkSize), 1},
 		{"assertions.rotate-after", int64(l.Assertions.RotateAfter), 1},
@@ -303,12 +309,37 @@ func (l *Loaded) checkOpenManagement() error {
 }
 
 func (l *Loaded) checkAnonymous() error {
-	if l.Adapters.HTTP.AuthenticationRequired {
-		return nil
+	for _, a := range []struct {
+		path, protocol string
+		required       bool
+	}{
+		{"adapters.http.authentication-required", "HTTP", l.Adapters.HTTP.AuthenticationRequired},
+		{"adapters.mqtt.authentication-required", "MQTT", l.Adapters.MQTT.AuthenticationRequired},
+	} {
+		if a.required {
+			continue
+		}
+		if !l.Insecure {
+			return l.errorf(a.path, "devices without credentials need --insecure or insecure: true")
+		}
+		l.Warnings = append(l.Warnings, "insecure: devices that use "+a.protocol+" prove nothing")
 	}
-	if !l.Insecure {
-		return l.errorf("adapters.http.authentication-required", "devices without passwords need --insecure or insecure: true")
+	return nil
+}
+
+// What becomes of a will.
+const (
+	WillPublish = "publish"
+	WillIgnore  = "ignore"
+)
+
+func (l *Loaded) checkMQTT() error {
+	m := &l.Adapters.MQTT
+	switch {
+	case m.Will != WillPublish && m.Will != WillIgnore:
+		return l.errorf("adapters.mqtt.will", "%q: expected %s or %s", m.Will, WillPublish, WillIgnore)
+	case m.MaxInFlight > 65535:
+		return l.errorf("adapters.mqtt.max-in-flight", "%d is more than 65535, which is all that MQTT can tell apart", m.MaxInFlight)
 	}
-	l.Warnings = append(l.Warnings, "insecure: devices that use HTTP prove nothing")
 	return nil
 }
