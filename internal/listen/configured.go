@@ -42,6 +42,19 @@ func Configured(ctx context.Context, l config.Listener, own Files, log *slog.Log
 
 // ConfiguredTLS is the TLS side of [Configured]; nil for plain text.
 func ConfiguredTLS(l config.Listener, own Files, log *slog.Logger, protos ...string) (*tls.Config, error) {
+	return configuredTLS(l, own, ServerOptions{RequireClient: l.ForComponents(), NextProtos: protos, Logger: log})
+}
+
+// DeviceTLS is [ConfiguredTLS] for a listener that devices come to (contract:
+// adapters, section 2.4). With authenticate it requests a client certificate, but
+// requires none: it is verified against the listener's client CA, or where none is
+// named taken if it is within its validity period, because whom to believe is the
+// tenant's to say. Without authenticate, and without a client CA, none is requested.
+func DeviceTLS(l config.Listener, own Files, authenticate bool, log *slog.Logger, protos ...string) (*tls.Config, error) {
+	return configuredTLS(l, own, ServerOptions{RequestClient: authenticate, NextProtos: protos, Logger: log})
+}
+
+func configuredTLS(l config.Listener, own Files, o ServerOptions) (*tls.Config, error) {
 	if l.TLS == nil {
 		return nil, nil
 	}
@@ -52,11 +65,11 @@ func ConfiguredTLS(l config.Listener, own Files, log *slog.Logger, protos ...str
 	if f.CA == "" && (l.ForComponents() || l.Role == config.RoleIngress) {
 		f.CA = own.CA
 	}
-	var more []Files
 	for _, p := range l.TLS.More {
-		more = append(more, Files{Certificate: p.Certificate, Key: p.Key})
+		o.More = append(o.More, Files{Certificate: p.Certificate, Key: p.Key})
 	}
-	c, err := ServerTLS(f, ServerOptions{More: more, RequireClient: l.ForComponents(), MinVersion: l.TLS.MinVersion, NextProtos: protos, Logger: log})
+	o.MinVersion = l.TLS.MinVersion
+	c, err := ServerTLS(f, o)
 	if err != nil {
 		return nil, fmt.Errorf("listener %s on %s: %w", l.Role, l.Address, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 )
 
 // ServerOptions say what a TLS listener asks of its clients.
@@ -13,6 +14,11 @@ type ServerOptions struct {
 	// RequireClient refuses clients without a certificate of Files.CA; without it
 	// a certificate is verified if the client has one.
 	RequireClient bool
+	// RequestClient asks clients for a certificate without requiring one, and where
+	// Files.CA names nobody to verify it takes any whose leaf is within its validity
+	// period: who vouches for it is found out later. The peer is known to hold its
+	// key, no more.
+	RequestClient bool
 	MinVersion    string       // "1.2" (also "") or "1.3"
 	NextProtos    []string     // ALPN; nil = none
 	Logger        *slog.Logger // nil = discard
@@ -60,6 +66,10 @@ func ServerTLS(f Files, o ServerOptions) (*tls.Config, error) {
 		if o.RequireClient {
 			return nil, fmt.Errorf("client certificates are required, but there is no CA to verify them")
 		}
+		if o.RequestClient {
+			config.ClientAuth = tls.RequestClientCert
+			config.VerifyConnection = func(s tls.ConnectionState) error { return inTime(s.PeerCertificates, time.Now()) }
+		}
 		return config, nil
 	}
 	pool, err := newWatched(o.Logger, func() (*x509.CertPool, error) { return readPool(f.CA) }, f.CA)
@@ -72,6 +82,21 @@ func ServerTLS(f Files, o ServerOptions) (*tls.Config, error) {
 	}
 	followPool(config, pool)
 	return config, nil
+}
+
+// inTime checks the leaf's validity period. As the last step of every handshake it
+// sees the certificate that a resumed session came with, too.
+func inTime(certs []*x509.Certificate, now time.Time) error {
+	if len(certs) == 0 {
+		return nil
+	}
+	switch leaf := certs[0]; {
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("client certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("client certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // followPool gives each handshake the CA file in force. A configuration is made per
