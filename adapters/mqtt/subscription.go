@@ -1,0 +1,233 @@
+package mqtt
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// maxSubscriptions bounds what one client may subscribe to. A gateway with
+// more devices than this takes one filter for all.
+const maxSubscriptions = 128
+
+// Reason codes of a SUBACK or UNSUBACK of MQTT 5; MQTT 3.1.1 knows the first only.
+const (
+	subackFailure       = 0x80
+	subackOther         = 0x83 // implementation specific error
+	subackNotAuthorized = 0x87
+	subackFilter        = 0x8f // topic filter invalid
+	subackQuota         = 0x97
+	subackShared        = 0x9e
+	unsubackNone        = 0x11 // no subscription existed
+)
+
+// refusal says why a filter is not granted: the reason code of MQTT 5 and its
+// reason string.
+type refusal struct {
+	code byte
+	text string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+var (
+	errErrorFilter   = &refusal{subackFilter, "want error/[tenant]/[device or +]/#"}
+	errCommandFilter = &refusal{subackFilter, "want command/[tenant]/[device or +]/req/#"}
+	errFilter        = &refusal{subackFilter, "no such endpoint: want error/[tenant]/[device or +]/#"}
+	errFilterAddress = &refusal{subackFilter, "tenant and device are missing: a client that is not authenticated names both"}
+	errFilterTenant  = &refusal{subackNotAuthorized, "not authorized for this tenant"}
+	errFilterQoS     = &refusal{subackOther, "error messages are sent with quality of service 0 only"}
+	errNoCommands    = &refusal{subackOther, "commands are not available"}
+	errSubscriptions = &refusal{subackQuota, "too many subscriptions"}
+	errShared        = &refusal{subackShared, "shared subscriptions are not available"}
+)
+
+// owner is the authenticated device of a connection; the zero value is a
+// client that is not authenticated.
+type owner struct {
+	tenant iot.TenantID
+	device iot.DeviceID
+}
+
+func (o owner) anonymous() bool { return o.device == "" }
+
+// purpose is what a client subscribes for.
+type purpose uint8
+
+const (
+	forErrors purpose = iota
+	forCommands
+)
+
+// subscription is one filter of a client (contract: adapters 8.8, 8.9). What
+// is sent for it is spelled as the filter is.
+type subscription struct {
+	key      subscriptionKey
+	spelling string // first segment: error, e, command or c
+	tenant   string // as in the filter, "" = left out
+	device   string // as in the filter, "" = left out, + = any
+	verb     string // of a command filter: req or q
+	qos      byte
+}
+
+// subscriptionKey names a subscription: another filter with the same key
+// replaces it. All devices of a gateway share the key of the gateway itself.
+type subscriptionKey struct {
+	purpose purpose
+	owner
+}
+
+// behalf reports whether the subscription is for one device other than the
+// authenticated one, which the registration has to allow.
+func (s *subscription) behalf(who owner) bool { return !who.anonymous() && s.key.device != who.device }
+
+// parseFilter reads a filter. Errors are of type *refusal. The strings of the
+// subscription are parts of the filter.
+func parseFilter(filter string, qos byte, who owner) (subscription, error) {
+	var s [5]string
+	n := segments(filter, s[:])
+	if strings.HasSuffix(filter, "/") {
+		n = 0 // nothing follows #
+	}
+	sub := subscription{spelling: s[0], tenant: s[1], device: s[2], qos: qos}
+	switch s[0] {
+	case "error", "e":
+		if n != 4 || s[3] != "#" || !plainText(filter) {
+			return sub, errErrorFilter
+		}
+	case "command", "c":
+		if n != 5 || s[3] != "req" && s[3] != "q" || s[4] != "#" || !plainText(filter) {
+			return sub, errCommandFilter
+		}
+		sub.key.purpose, sub.verb = forCommands, s[3]
+	case "$share":
+		return sub, errShared
+	default:
+		return sub, errFilter
+	}
+	if err := sub.own(who); err != nil {
+		return sub, err
+	}
+	switch {
+	case sub.key.purpose == forCommands:
+		return sub, errNoCommands
+	case qos != 0:
+		return sub, errFilterQoS
+	}
+	return sub, nil
+}
+
+// own finds whom the subscription is for.
+func (s *subscription) own(who owner) error {
+	switch {
+	case len(s.tenant) > maxSegment || len(s.device) > maxSegment,
+		strings.ContainsAny(s.tenant, "+#"),
+		s.device != "+" && strings.ContainsAny(s.device, "+#"):
+		if s.key.purpose == forCommands {
+			return errCommandFilter
+		}
+		return errErrorFilter
+	case who.anonymous() && (s.tenant == "" || s.device == "" || s.device == "+"):
+		return errFilterAddress
+	case !who.anonymous() && s.tenant != "" && s.tenant != string(who.tenant):
+		return errFilterTenant
+	}
+	s.key.owner = owner{iot.TenantID(s.tenant), iot.DeviceID(s.device)}
+	if s.tenant == "" {
+		s.key.tenant = who.tenant
+	}
+	if s.device == "" || s.device == "+" {
+		s.key.device = who.device
+	}
+	return nil
+}
+
+// wish is one filter of a SUBSCRIBE.
+type wish struct {
+	subscription
+	err  error // a *refusal
+	like int   // index of the later wish that stands for this one too, -1 = none
+}
+
+// readSubscribe reads the filters of a SUBSCRIBE in their order. Of several
+// with one key the last is tried and answers for the others.
+func readSubscribe(filters packets.Subscriptions, who owner) []wish {
+	wishes := make([]wish, len(filters))
+	last := make(map[subscriptionKey]int)
+	for i := range slices.Backward(filters) {
+		w := &wishes[i]
+		w.like = -1
+		if w.subscription, w.err = parseFilter(filters[i].Filter, filters[i].Qos, who); w.err != nil {
+			continue
+		}
+		if later, ok := last[w.key]; ok {
+			w.like = later
+			continue
+		}
+		last[w.key] = i
+	}
+	return wishes
+}
+
+// subscriptions are those of one client. Not safe for concurrent use.
+type subscriptions struct{ list []subscription }
+
+// add keeps a copy of sub, in the place of one with the same key.
+func (s *subscriptions) add(sub subscription) error {
+	at := s.index(sub.key)
+	if at < 0 && len(s.list) >= maxSubscriptions {
+		return errSubscriptions
+	}
+	sub.spelling, sub.tenant, sub.device = strings.Clone(sub.spelling), strings.Clone(sub.tenant), strings.Clone(sub.device)
+	sub.verb = strings.Clone(sub.verb)
+	sub.key.tenant, sub.key.device = iot.TenantID(strings.Clone(string(sub.key.tenant))), iot.DeviceID(strings.Clone(string(sub.key.device)))
+	if at < 0 {
+		s.list = append(s.list, sub)
+	} else {
+		s.list[at] = sub
+	}
+	return nil
+}
+
+// remove ends the subscription of a filter and returns the reason code of the
+// UNSUBACK.
+func (s *subscriptions) remove(filter string, who owner) byte {
+	sub, err := parseFilter(filter, 0, who)
+	switch {
+	case err != nil && err != errNoCommands:
+		return subackFailure
+	case s.index(sub.key) < 0:
+		return unsubackNone
+	}
+	s.list = slices.DeleteFunc(s.list, func(old subscription) bool { return old.key == sub.key })
+	return 0
+}
+
+// errorsOf finds where errors of messages of a device are reported to: to a
+// subscription for this device, else to the client's own. An address that is
+// left out is the client's.
+func (s *subscriptions) errorsOf(tenant iot.TenantID, device iot.DeviceID, who owner) *subscription {
+	of := owner{tenant, device}
+	if tenant == "" {
+		of.tenant = who.tenant
+	}
+	if device == "" {
+		of.device = who.device
+	}
+	at := s.index(subscriptionKey{forErrors, of})
+	if at < 0 && !who.anonymous() {
+		at = s.index(subscriptionKey{forErrors, who})
+	}
+	if at < 0 {
+		return nil
+	}
+	found := s.list[at]
+	return &found
+}
+
+func (s *subscriptions) index(k subscriptionKey) int {
+	return slices.IndexFunc(s.list, func(sub subscription) bool { return sub.key == k })
+}
