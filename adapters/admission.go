@@ -185,6 +185,20 @@ func (a *Admissions) Admit(ctx context.Context, r *Request) (Admission, error) {
 	return Admission{r, c.entry}, nil
 }
 
+// tryAdmit is Admit for who does not wait; ok is false where it would have to.
+func (a *Admissions) tryAdmit(r *Request) (who Admission, ok bool, err error) {
+	k, err := a.keys.key(r)
+	if err != nil {
+		return Admission{}, true, err
+	}
+	now, address := time.Now(), attempts.Address(r.Remote)
+	e := a.cache.get(k, now)
+	if e == nil || e.address != address && a.refused(r, address, now) > 0 {
+		return Admission{}, false, nil
+	}
+	return Admission{r, e}, true, nil
+}
+
 // AdmissionCounts tell how admissions went since the start.
 type AdmissionCounts struct {
 	Hits, Misses uint64 // look-ups that the cache answered, and others

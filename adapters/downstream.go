@@ -22,6 +22,12 @@ type Downstream interface {
 	// Send bounds its own waiting (credit-wait, send-timeout) and also ends with ctx.
 	// m's slices are not kept after it returns.
 	Send(ctx context.Context, m *iot.Message) error
+	// Start is Send for who does not wait: it returns once m is on its way or
+	// waits in line, and done is told what became of it, with Send's errors in
+	// Send's time. done is called exactly once, maybe before Start returns, on
+	// any goroutine, and must not block. Messages that are started one after the other to
+	// one address leave in that order. m is Start's until done.
+	Start(m *iot.Message, done func(error))
 	// Ready reports whether at least one router is connected.
 	Ready() bool
 }

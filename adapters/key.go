@@ -90,7 +90,7 @@ func authKey(r *Request) uint64 {
 	}
 	var h maphash.Hash
 	h.SetSeed(authSeed)
-	for _, s := range [...]string{string(r.Admit.TenantRef.ID), r.Admit.TenantRef.SubjectDN, r.Admit.TenantRef.SNI, c.AuthID} {
+	for _, s := range [...]string{c.Type, string(r.Admit.TenantRef.ID), r.Admit.TenantRef.SubjectDN, r.Admit.TenantRef.SNI, c.AuthID} {
 		h.WriteString(s)
 		h.WriteByte(0)
 	}

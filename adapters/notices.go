@@ -50,6 +50,23 @@ type NoticeHandler interface {
 	Following(yes bool)
 }
 
+// NoticeHandlers hands on what it is told to each of its members in turn.
+type NoticeHandlers []NoticeHandler
+
+// Notice implements [NoticeHandler].
+func (hs NoticeHandlers) Notice(n Notice) {
+	for _, h := range hs {
+		h.Notice(n)
+	}
+}
+
+// Following implements [NoticeHandler].
+func (hs NoticeHandlers) Following(yes bool) {
+	for _, h := range hs {
+		h.Following(yes)
+	}
+}
+
 // UnfollowedAge is how old an answer may be that no notice can end: while
 // notices do not come, and for those that were asked for before they came
 // (contract: events, section 4.1).

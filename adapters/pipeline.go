@@ -30,6 +30,7 @@ type Options struct {
 	Downstream Downstream  // required
 	MaxPayload int         // bytes; 0 = DefaultMaxPayload
 	NoDefaults bool        // leave telemetry and events without the tenant's and device's defaults
+	Meter      *Meter      // nil = nothing is counted
 }
 
 // Pipeline takes a device's upload from the protocol to the applications. It
@@ -103,12 +104,52 @@ func (p *Pipeline) Publish(ctx context.Context, who Admission, up *Upload) error
 	if who, err = p.o.Admissions.renew(ctx, who); err != nil {
 		return err
 	}
+	err = p.o.Downstream.Send(ctx, p.again(who, up, m))
+	return downstreamError(eventError(up, refusedAgain(err)))
+}
+
+// Submit is [Pipeline.Publish] for who does not wait. done is called exactly
+// once with Publish's outcome, maybe before Submit returns, on any goroutine,
+// and must not block. up and its payload belong to the pipeline until then.
+// Messages leave in the order in which they are submitted.
+func (p *Pipeline) Submit(who Admission, up *Upload, done func(error)) {
+	if err := p.check(up); err != nil {
+		done(err)
+		return
+	}
+	m := p.message(who, up)
+	p.o.Downstream.Start(m, func(err error) {
+		if !errors.Is(err, iot.ErrForbidden) {
+			done(downstreamError(eventError(up, err)))
+			return
+		}
+		go p.submitAnew(who, up, m, done)
+	})
+}
+
+// submitAnew sends m again after the router no longer took its assertion.
+func (p *Pipeline) submitAnew(who Admission, up *Upload, m *iot.Message, done func(error)) {
+	who, err := p.o.Admissions.renew(context.Background(), who) // bounded by itself
+	if err != nil {
+		done(err)
+		return
+	}
+	p.o.Downstream.Start(p.again(who, up, m), func(err error) { done(downstreamError(eventError(up, refusedAgain(err)))) })
+}
+
+// again is m with the assertion of a new admission.
+func (p *Pipeline) again(who Admission, up *Upload, m *iot.Message) *iot.Message {
 	again := p.message(who, up)
 	again.ID, again.Created, again.TraceParent = m.ID, m.Created, m.TraceParent
-	if err = p.o.Downstream.Send(ctx, again); errors.Is(err, iot.ErrForbidden) {
-		err = &shownError{shown: iot.Errorf(iot.ErrUnavailable, TextUnavailable), cause: fmt.Errorf("router refused a fresh assertion: %v", err)}
+	return again
+}
+
+// refusedAgain turns the refusal of a fresh assertion into our own failure.
+func refusedAgain(err error) error {
+	if errors.Is(err, iot.ErrForbidden) {
+		return &shownError{shown: iot.Errorf(iot.ErrUnavailable, TextUnavailable), cause: fmt.Errorf("router refused a fresh assertion: %v", err)}
 	}
-	return downstreamError(eventError(up, err))
+	return err
 }
 
 // eventError says what no credit means for an event: it needs no consumer.

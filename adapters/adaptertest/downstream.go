@@ -52,17 +52,7 @@ func (d *Downstream) Block() (entered <-chan struct{}, release func()) {
 
 // Send implements [adapters.Downstream].
 func (d *Downstream) Send(ctx context.Context, m *iot.Message) error {
-	m = clone(m)
-	d.mu.Lock()
-	d.sent = append(d.sent, m)
-	gate, outcome := d.gate, d.outcome
-	if gate != nil {
-		select {
-		case d.entered <- struct{}{}:
-		default:
-		}
-	}
-	d.mu.Unlock()
+	m, gate, outcome := d.record(m)
 	if gate != nil {
 		select {
 		case <-gate:
@@ -74,6 +64,38 @@ func (d *Downstream) Send(ctx context.Context, m *iot.Message) error {
 		return outcome(m)
 	}
 	return nil
+}
+
+// Start implements [adapters.Downstream]. Only a message that is held needs
+// more time than the call.
+func (d *Downstream) Start(m *iot.Message, done func(error)) {
+	m, gate, outcome := d.record(m)
+	if outcome == nil {
+		outcome = func(*iot.Message) error { return nil }
+	}
+	if gate == nil {
+		done(outcome(m))
+		return
+	}
+	go func() {
+		<-gate
+		done(outcome(m))
+	}()
+}
+
+// record notes m and says what is to become of it.
+func (d *Downstream) record(m *iot.Message) (copied *iot.Message, gate chan struct{}, outcome func(*iot.Message) error) {
+	m = clone(m)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sent = append(d.sent, m)
+	if d.gate != nil {
+		select {
+		case d.entered <- struct{}{}:
+		default:
+		}
+	}
+	return m, d.gate, d.outcome
 }
 
 // Ready implements [adapters.Downstream].
@@ -93,6 +115,9 @@ var _ adapters.Downstream = Discard{}
 
 // Send implements [adapters.Downstream].
 func (Discard) Send(context.Context, *iot.Message) error { return nil }
+
+// Start implements [adapters.Downstream].
+func (Discard) Start(_ *iot.Message, done func(error)) { done(nil) }
 
 // Ready implements [adapters.Downstream].
 func (Discard) Ready() bool { return true }
