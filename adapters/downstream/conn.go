@@ -62,32 +62,37 @@ func (c *conn) close() bool {
 
 // Handle implements peer.Handler.
 func (c *conn) Handle(b *peer.Batch, pc *peer.Conn, events []peer.Event) {
-	for i := range events {
-		switch ev := &events[i]; ev.Kind {
-		case peer.EventOutcome:
-			c.outcome(b, ev)
-		case peer.EventCredit:
-			if lk, ok := ev.Link.Data.(*link); ok {
-				lk.t.credited(ev.Link, b)
-			}
-		case peer.EventLost:
-			if d, ok := ev.Token.Ref.(*delivery); ok {
-				d.finish(errLost, true)
-			}
-		case peer.EventDetach:
-			switch lk := ev.Link.Data.(type) {
-			case *link:
-				lk.t.detached(lk, ev.Error, b)
-			case *noticeLink:
-				c.noticesDetached(lk, ev)
-			}
-		case peer.EventWritable:
-			c.s.pumpWaiting(b)
-		case peer.EventAttach:
-			c.refuse(b, ev.Link)
-		default:
-			c.handleRare(b, ev)
+	for len(events) > 0 {
+		var e ended
+		n := c.reports(b, events, &e)
+		if n == 0 {
+			c.handle(b, &events[0], &e)
+			n = 1
 		}
+		c.s.conclude(&e)
+		events = events[n:]
+	}
+}
+
+func (c *conn) handle(b *peer.Batch, ev *peer.Event, e *ended) {
+	switch ev.Kind {
+	case peer.EventCredit:
+		if lk, ok := ev.Link.Data.(*link); ok {
+			lk.t.credited(ev.Link, b, e)
+		}
+	case peer.EventDetach:
+		switch lk := ev.Link.Data.(type) {
+		case *link:
+			lk.t.detached(lk, ev.Error, b, e)
+		case *noticeLink:
+			c.noticesDetached(lk, ev)
+		}
+	case peer.EventWritable:
+		c.s.pumpWaiting(b)
+	case peer.EventAttach:
+		c.refuse(b, ev.Link)
+	default:
+		c.handleRare(b, ev)
 	}
 }
 
@@ -127,9 +132,43 @@ func (c *conn) handleRare(b *peer.Batch, ev *peer.Event) {
 	}
 }
 
-// outcome reports the receiver's word on a delivery, and settles it where the
-// receiver left that to us.
-func (c *conn) outcome(b *peer.Batch, ev *peer.Event) {
+// reports takes the words on deliveries that events begin with, and returns
+// how many there are. Many come at once, most for one target.
+func (c *conn) reports(b *peer.Batch, events []peer.Event, e *ended) (n int) {
+	var t *target // locked
+	defer func() {
+		if t != nil {
+			t.mu.Unlock()
+		}
+	}()
+	for ; n < len(events); n++ {
+		ev := &events[n]
+		if ev.Kind != peer.EventOutcome && ev.Kind != peer.EventLost {
+			return n
+		}
+		err, final := c.word(b, ev)
+		d, ok := ev.Token.Ref.(*delivery)
+		if !ok {
+			continue
+		}
+		if d.t != t {
+			if t != nil {
+				t.mu.Unlock()
+			}
+			t = d.t
+			t.mu.Lock()
+		}
+		t.end(d, err, final, e)
+	}
+	return n
+}
+
+// word is what an event says of a delivery, and whether it is the last one. A
+// delivery that the receiver left for us to settle is settled.
+func (c *conn) word(b *peer.Batch, ev *peer.Event) (err error, final bool) {
+	if ev.Kind == peer.EventLost {
+		return errLost, true
+	}
 	if !ev.Settled {
 		c.pc.Lock()
 		if ev.Link.SettleSent(ev.ID, ev.State) {
@@ -137,9 +176,7 @@ func (c *conn) outcome(b *peer.Batch, ev *peer.Event) {
 		}
 		c.pc.Unlock()
 	}
-	if d, ok := ev.Token.Ref.(*delivery); ok {
-		d.finish(outcome(ev.State), ev.Settled)
-	}
+	return outcome(ev.State), ev.Settled
 }
 
 // refuse declines a link that the router attaches: those to receive by are

@@ -36,13 +36,13 @@ func ours(name string) bool {
 	return false
 }
 
-// encode writes the whole message into d.buf (contract: messaging 7.1). It
+// encode writes the whole message into x.buf (contract: messaging 7.1). It
 // fails with iot.ErrInvalid on what AMQP cannot carry.
-func (d *delivery) encode(m *iot.Message) error {
+func (x *scratch) encode(m *iot.Message) error {
 	if !isASCII(m.ContentType) || !isASCII(m.ContentEncoding) {
 		return iot.Errorf(iot.ErrInvalid, "content type and encoding: want ASCII characters only")
 	}
-	b := appendHeader(d.buf[:0], m)
+	b := appendHeader(x.buf[:0], m)
 	if m.Assertion != "" {
 		b = openMap(amqp.AppendDescriptor(b, amqp.DescDeliveryAnnotations))
 		at := len(b)
@@ -51,13 +51,13 @@ func (d *delivery) encode(m *iot.Message) error {
 	}
 	b = appendAnnotations(b, m)
 	b = appendProperties(b, m)
-	b, err := d.appendApplication(b, m)
-	d.buf = b
+	b, err := x.appendApplication(b, m)
+	x.buf = b
 	if err != nil {
 		return err
 	}
 	if m.Payload != nil {
-		d.buf = amqp.AppendBinary(amqp.AppendDescriptor(b, amqp.DescData), m.Payload)
+		x.buf = amqp.AppendBinary(amqp.AppendDescriptor(b, amqp.DescData), m.Payload)
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func appendProperties(b []byte, m *iot.Message) []byte {
 	return closeCompound(b, at, 10)
 }
 
-func (d *delivery) appendApplication(b []byte, m *iot.Message) ([]byte, error) {
+func (x *scratch) appendApplication(b []byte, m *iot.Message) ([]byte, error) {
 	b = openMap(amqp.AppendDescriptor(b, amqp.DescApplicationProperties))
 	at, n := len(b), 2
 	b = appendText(amqp.AppendString(b, keyDevice), string(m.Device))
@@ -144,20 +144,20 @@ func (d *delivery) appendApplication(b []byte, m *iot.Message) ([]byte, error) {
 		b = amqp.AppendInt(amqp.AppendString(b, keyTTD), int32(ttd))
 		n++
 	}
-	d.keys = d.keys[:0]
+	x.keys = x.keys[:0]
 	for name := range m.Properties {
 		if !ours(name) {
-			d.keys = append(d.keys, name)
+			x.keys = append(x.keys, name)
 		}
 	}
-	slices.Sort(d.keys)
-	for _, name := range d.keys {
+	slices.Sort(x.keys)
+	for _, name := range x.keys {
 		var err error
 		if b, err = appendProperty(b, name, m.Properties[name]); err != nil {
 			return b, err
 		}
 	}
-	return closeMap(b, at, n+len(d.keys)), nil
+	return closeMap(b, at, n+len(x.keys)), nil
 }
 
 func appendProperty(b []byte, name string, v any) ([]byte, error) {

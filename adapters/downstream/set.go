@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -66,9 +67,11 @@ type Set struct {
 
 	started  atomic.Bool
 	stopping atomic.Bool
-	active   atomic.Int64  // calls of Send under way
+	active   atomic.Int64  // messages under way
 	idle     chan struct{} // told when active falls to 0 while stopping
-	pool     sync.Pool     // of *delivery
+	began    time.Time
+
+	deliveries, scratches sync.Pool // of *delivery and *scratch
 }
 
 var _ adapters.Downstream = (*Set)(nil)
@@ -103,7 +106,7 @@ func New(o Options) (*Set, error) {
 	s := &Set{
 		o: o, log: o.Logger, wheel: peer.NewWheel(),
 		conns: map[*conn]struct{}{}, targets: map[key]*target{}, waiters: map[*target]struct{}{},
-		idle: make(chan struct{}, 1),
+		idle: make(chan struct{}, 1), began: time.Now(),
 	}
 	s.ready.Store(&view{gen: 1})
 	for i, r := range o.Routers {
@@ -151,14 +154,14 @@ func (s *Set) Run(ctx context.Context) error {
 	late := time.AfterFunc(closeGrace, abort)
 	keepers.Wait()
 	late.Stop()
-	s.failWaiting()
+	s.endAll()
 	abort()
 	aside.Wait()
 	s.settleDown(s.o.SendTimeout)
 	return nil
 }
 
-// enter counts a Send in, unless the set is stopping.
+// enter counts a message in, unless the set is stopping.
 func (s *Set) enter() bool {
 	s.active.Add(1)
 	if s.stopping.Load() {
@@ -177,7 +180,7 @@ func (s *Set) leave() {
 	}
 }
 
-// settleDown waits until no Send is under way, for at most limit.
+// settleDown waits until no message is under way, for at most limit.
 func (s *Set) settleDown(limit time.Duration) {
 	t := time.NewTimer(limit)
 	defer t.Stop()
@@ -244,21 +247,24 @@ func (s *Set) down(c *conn) {
 // pumpWaiting offers every waiting message again, to whatever became usable.
 func (s *Set) pumpWaiting(b *peer.Batch) {
 	for _, t := range s.waitingTargets() {
+		var e ended
 		t.mu.Lock()
-		t.pump(b)
+		t.pump(b, &e)
 		t.mu.Unlock()
+		s.conclude(&e)
 	}
 }
 
-// failWaiting tells what still waits that nothing will come.
-func (s *Set) failWaiting() {
-	for _, t := range s.waitingTargets() {
-		t.mu.Lock()
-		for d := t.first; d != nil; d = t.first {
-			t.unqueue(d)
-			d.finish(errStopping, true)
-		}
-		t.mu.Unlock()
+// endAll ends what is still under way when no connection is left: nothing will
+// come, and no further message finds a router.
+func (s *Set) endAll() {
+	s.targetMu.RLock()
+	all := slices.Collect(maps.Values(s.targets))
+	s.targetMu.RUnlock()
+	for _, t := range all {
+		var e ended
+		t.endAll(&e)
+		s.conclude(&e)
 	}
 }
 

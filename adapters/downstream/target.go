@@ -2,7 +2,6 @@ package downstream
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sluice-iot/sluice/internal/amqp"
@@ -12,24 +11,27 @@ import (
 // refusedFor is how long a router that refused a link is not asked again.
 const refusedFor = time.Second
 
-// target is an address: a link to each ready router, and what waits for
-// credit. Its fields are guarded by mu, inflight excepted.
+// target is an address: a link to each ready router, and the deliveries to it
+// that have not ended.
 type target struct {
 	s       *Set
 	address string
 
-	mu       sync.Mutex
-	gen      uint64  // of the view that links belong to; 0 = look again
-	links    []*link // one per connection of the view; nil = none to be had
-	next     uint    // where the next search for credit starts
-	refusal  error   // the latest refusal among links
-	retry    time.Time
-	used     bool // since the last sweep
-	unused   int  // sweeps since the last use
-	dead     bool // no longer in Set.targets
-	inflight atomic.Int64
+	mu      sync.Mutex // guards what follows
+	gen     uint64     // of the view that links belong to; 0 = look again
+	links   []*link    // one per connection of the view; nil = none to be had
+	next    uint       // where the next search for credit starts
+	refusal error      // the latest refusal among links
+	retry   time.Time
+	used    bool // since the last sweep
+	unused  int  // sweeps since the last use
+	dead    bool // no longer in Set.targets
 
-	first, last *delivery // waiting for credit, in order
+	waiting queue         // for credit
+	placed  queue         // on a link, for the outcome
+	late    queue         // for the report of an outcome that has come
+	timer   *time.Timer   // of all three; nil = not made yet
+	alarm   time.Duration // when it fires; 0 = it does not
 }
 
 // link is a sending link to one router, or its refusal.
@@ -47,12 +49,12 @@ type placement uint8
 const (
 	noCredit placement = iota // nowhere; it may wait
 	placed                    // on a link
-	failed                    // delivery.err says why
+	failed                    // the error says why
 )
 
-// place puts d on the first link with credit, beginning at another one each
-// time. t.mu is held.
-func (t *target) place(d *delivery, b *peer.Batch) placement {
+// place puts d, encoded as message, on the first link with credit, beginning at
+// another one each time. t.mu is held.
+func (t *target) place(d *delivery, message []byte, b *peer.Batch) (placement, error) {
 	v := t.s.ready.Load()
 	if t.gen != v.gen || t.refusal != nil && !time.Now().Before(t.retry) {
 		t.relink(v, b)
@@ -67,32 +69,30 @@ func (t *target) place(d *delivery, b *peer.Batch) placement {
 			continue
 		}
 		live++
-		switch lk.send(d, b) {
+		switch lk.send(d, message, b) {
 		case peer.Sent:
-			return placed
+			return placed, nil
 		case peer.TooLarge:
-			d.err = errTooLarge
-			return failed
+			return failed, errTooLarge
 		}
 	}
 	if live == 0 && t.refusal != nil {
-		d.err = t.refusal
-		return failed
+		return failed, t.refusal
 	}
-	return noCredit
+	return noCredit, nil
 }
 
-func (lk *link) send(d *delivery, b *peer.Batch) peer.SendResult {
+func (lk *link) send(d *delivery, message []byte, b *peer.Batch) peer.SendResult {
+	out := peer.Outgoing{Settled: d.settled, Head: message}
+	if !d.settled { // else it ends now, even where the router insists on a word
+		out.Token.Ref = d
+	}
 	pc := lk.c.pc
-	d.link = lk // before an outcome can come
 	pc.Lock()
 	defer pc.Unlock()
-	r := lk.l.Send(&d.out)
+	r := lk.l.Send(&out)
 	if r == peer.Sent {
-		if !d.out.Settled {
-			d.id, d.sent = lk.l.LastID(), true
-			lk.t.inflight.Add(1)
-		}
+		d.link, d.id = lk, lk.l.LastID()
 		b.Touch(pc)
 	}
 	return r
@@ -135,7 +135,7 @@ func (t *target) noteRefusal(lk *link) {
 
 // detached takes note that a link is gone; err is the router's reason, if it
 // gave one. What waits goes elsewhere or learns that it cannot.
-func (t *target) detached(lk *link, err *amqp.Error, b *peer.Batch) {
+func (t *target) detached(lk *link, err *amqp.Error, b *peer.Batch, e *ended) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if lk.refused != nil || t.linkOn(lk.c) != lk {
@@ -152,95 +152,22 @@ func (t *target) detached(lk *link, err *amqp.Error, b *peer.Batch) {
 		}
 		t.gen = 0
 	}
-	t.pump(b)
+	t.pump(b, e)
 }
 
 // credited offers what waits to links whose credit changed, and gives back the
 // rest of a drained link's.
-func (t *target) credited(l *peer.Link, b *peer.Batch) {
+func (t *target) credited(l *peer.Link, b *peer.Batch, e *ended) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.pump(b)
+	t.pump(b, e)
 	pc := l.Conn()
 	pc.Lock()
 	defer pc.Unlock()
-	if l.Drain() && t.first == nil {
+	if l.Drain() && t.waiting.first == nil {
 		l.Drained()
 		b.Touch(pc)
 	}
-}
-
-// pump places waiting deliveries in order, as far as credit goes. t.mu is held.
-func (t *target) pump(b *peer.Batch) {
-	for d := t.first; d != nil; d = t.first {
-		switch t.place(d, b) {
-		case noCredit:
-			return
-		case placed:
-			t.unqueue(d)
-			d.sentAt = time.Now()
-			if d.out.Settled {
-				d.finish(nil, true)
-			}
-		case failed:
-			t.unqueue(d)
-			d.finish(d.err, true)
-		}
-	}
-}
-
-// queue makes d the last to wait. It reports false when too many wait in the
-// process. t.mu is held.
-func (t *target) queue(d *delivery) bool {
-	s := t.s
-	if s.waiting.Add(1) > int64(s.o.MaxWaiting) {
-		s.waiting.Add(-1)
-		return false
-	}
-	d.queued, d.prev, d.next = true, t.last, nil
-	if t.last != nil {
-		t.last.next = d
-	} else {
-		t.first = d
-		s.waitMu.Lock()
-		s.waiters[t] = struct{}{}
-		s.waitMu.Unlock()
-	}
-	t.last = d
-	return true
-}
-
-// unqueue ends d's wait. t.mu is held.
-func (t *target) unqueue(d *delivery) {
-	if d.prev != nil {
-		d.prev.next = d.next
-	} else {
-		t.first = d.next
-	}
-	if d.next != nil {
-		d.next.prev = d.prev
-	} else {
-		t.last = d.prev
-	}
-	d.queued, d.prev, d.next = false, nil, nil
-	s := t.s
-	s.waiting.Add(-1)
-	if t.first == nil {
-		s.waitMu.Lock()
-		delete(s.waiters, t)
-		s.waitMu.Unlock()
-	}
-}
-
-// abandon ends d's wait if it still waits.
-func (t *target) abandon(d *delivery) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !d.queued {
-		return false
-	}
-	t.unqueue(d)
-	return true
 }
 
 // expire detaches the links of a target that was not used for LinkIdle and
@@ -249,13 +176,16 @@ func (t *target) expire(b *peer.Batch) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.unused++
-	if t.used || t.first != nil || t.inflight.Load() > 0 {
+	if t.used || t.waiting.first != nil || t.placed.first != nil || t.late.first != nil {
 		t.used, t.unused = false, 0
 	}
 	if t.unused < sweepsPerIdle {
 		return false
 	}
 	t.dead = true
+	if t.timer != nil {
+		t.timer.Stop()
+	}
 	for _, lk := range t.links {
 		if lk == nil || lk.refused != nil {
 			continue
