@@ -36,7 +36,7 @@ func events(ctx context.Context, o options, peerbench string) error {
 		fmt.Printf("%s: listening after %d ms, %.0f MB resident when idle; sluice up: %d ms, %.0f MB\n",
 			rabbit.version, rabbit.ready.Milliseconds(), rabbit.residentMB(), sluice.ready.Milliseconds(), sluice.residentMB())
 	}
-	rows := eventLoads(sluice, rabbit)
+	rows := o.selected(eventLoads(sluice, rabbit))
 	if err := measureRows(ctx, o, peerbench, rows, o.rounds); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,6 +24,7 @@ type options struct {
 	size        int
 	idle        int
 	tables      string
+	rows        *regexp.Regexp
 	dur, warm   time.Duration
 }
 
@@ -39,7 +41,11 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds; five for a figure to quote")
 	flag.IntVar(&o.size, "size", 256, "payload bytes")
 	flag.IntVar(&o.idle, "idle", 8000, "idle connections")
-	flag.StringVar(&o.tables, "tables", "load,events,paced,growth,idle", "which tables to make")
+	flag.StringVar(&o.tables, "tables", "load,events,paced,growth,devices,idle", "which tables to make")
+	flag.Func("rows", "a pattern: measure only the rows whose name it matches", func(text string) (err error) {
+		o.rows, err = regexp.Compile(text)
+		return err
+	})
 	flag.DurationVar(&o.dur, "d", 4*time.Second, "time measured for each row and round")
 	flag.DurationVar(&o.warm, "warm", time.Second, "time before measuring")
 	flag.Parse()
@@ -99,10 +105,16 @@ func run(ctx context.Context, o options) error {
 		if !strings.Contains(o.tables, table.name) {
 			continue
 		}
-		if err := measureRows(ctx, o, peerbench, table.rows, table.rounds); err != nil {
+		rows := o.selected(table.rows)
+		if err := measureRows(ctx, o, peerbench, rows, table.rounds); err != nil {
 			return err
 		}
-		table.print(table.rows)
+		table.print(rows)
+	}
+	if strings.Contains(o.tables, "devices") {
+		if err := devicesTable(ctx, o, peerbench, mosquitto); err != nil {
+			return err
+		}
 	}
 	router.stop() // it need not wait for what comes now
 	asserted.stop()
@@ -116,6 +128,14 @@ func run(ctx context.Context, o options) error {
 		return events(ctx, o, peerbench)
 	}
 	return nil
+}
+
+// selected are the rows that were asked for.
+func (o *options) selected(rows []load) []load {
+	if o.rows == nil {
+		return rows
+	}
+	return slices.DeleteFunc(rows, func(l load) bool { return !o.rows.MatchString(l.name) })
 }
 
 // measureRows measures every row in turn, several times.
@@ -140,17 +160,21 @@ type load struct {
 	args    []string
 	results []result
 	yard    bool // the row that the others are compared with
+	alone   bool // there is nothing to compare it with
 	first   bool // the row that those behind it are compared with, in a table of growth
 }
 
 // result is what one run of peerbench found: CPU microseconds of the server a
 // message, messages a second, and microseconds from end to end.
-type result struct{ cpu, rate, p50, p99, ack50, ack99 float64 }
+type result struct {
+	cpu, rate, p50, p99, ack50, ack99 float64
+	each                              string // CPU microseconds of each process
+}
 
-var resultLine = regexp.MustCompile(`([0-9]+) msg/s +srv +([0-9.]+) us/msg.* e2e p50 ([0-9]+) p99 ([0-9]+) us +ack p50 ([0-9]+) p99 ([0-9]+) us.* bad ([0-9]+)`)
+var resultLine = regexp.MustCompile(`([0-9]+) msg/s +srv +([0-9.]+) us/msg \( *[0-9]+%; ([0-9.+]*)\).* e2e p50 ([0-9]+) p99 ([0-9]+) us +ack p50 ([0-9]+) p99 ([0-9]+) us.* bad ([0-9]+)`)
 
 func measure(ctx context.Context, o options, peerbench string, l *load) (result, error) {
-	args := append([]string{l.args[0], "-label", "x", "-pid", strconv.Itoa(l.server.pid()), "-size", strconv.Itoa(o.size),
+	args := append([]string{l.args[0], "-label", "x", "-pid", l.server.pids(), "-size", strconv.Itoa(o.size),
 		"-d", o.dur.String(), "-warm", o.warm.String()}, l.args[1:]...)
 	out, err := exec.CommandContext(ctx, peerbench, args...).CombinedOutput()
 	if err != nil {
@@ -160,7 +184,7 @@ func measure(ctx context.Context, o options, peerbench string, l *load) (result,
 	if m == nil {
 		return result{}, fmt.Errorf("no result in what peerbench printed\n%s%s", out, l.server.log())
 	}
-	if bad, _ := strconv.Atoi(string(m[7])); bad > 0 {
+	if bad, _ := strconv.Atoi(string(m[8])); bad > 0 {
 		return result{}, fmt.Errorf("%d messages or links failed\n%s%s", bad, out, l.server.log())
 	}
 	if err := conserved(out); err != nil {
@@ -170,7 +194,7 @@ func measure(ctx context.Context, o options, peerbench string, l *load) (result,
 		f, _ := strconv.ParseFloat(string(m[i]), 64)
 		return f
 	}
-	return result{rate: figure(1), cpu: figure(2), p50: figure(3), p99: figure(4), ack50: figure(5), ack99: figure(6)}, nil
+	return result{rate: figure(1), cpu: figure(2), each: string(m[3]), p50: figure(4), p99: figure(5), ack50: figure(6), ack99: figure(7)}, nil
 }
 
 var drainedLine = regexp.MustCompile(`drained: sent ([0-9]+) received ([0-9]+) acked ([0-9]+)`)

@@ -36,6 +36,10 @@ type server struct {
 	done    chan struct{} // closed when the process has ended
 	process int           // what to measure, where it is not the one that was started
 	beside  *server       // to be ended afterwards
+	with    []*server     // do its work with it: measured and ended as well
+	mqtt    string        // host:port where devices speak MQTT
+	mqttTLS string
+	names   string // what the processes are, as they are measured
 }
 
 // output keeps the end of what a server printed.
@@ -63,6 +67,15 @@ func (s *server) pid() int {
 	return s.cmd.Process.Pid
 }
 
+// pids are the processes to measure, as peerbench takes them.
+func (s *server) pids() string {
+	text := strconv.Itoa(s.pid())
+	for _, other := range s.with {
+		text += "," + strconv.Itoa(other.pid())
+	}
+	return text
+}
+
 func (s *server) log() string {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
@@ -75,6 +88,9 @@ func (s *server) stop() {
 		return
 	}
 	defer s.beside.stop()
+	for _, other := range s.with {
+		defer other.stop()
+	}
 	// Erlang takes SIGINT for a request to ask what to do; the others end on both.
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
