@@ -93,19 +93,33 @@ type Upload struct {
 // assertion and the device was admitted anew. Neither up nor its payload is
 // kept.
 func (p *Pipeline) Publish(ctx context.Context, who Admission, up *Upload) error {
+	start := time.Now()
+	err := p.publish(ctx, who, up)
+	p.o.Meter.Uploaded(&who.Admitted().TenantObject, up, start, err)
+	return err
+}
+
+func (p *Pipeline) publish(ctx context.Context, who Admission, up *Upload) error {
 	if err := p.check(up); err != nil {
 		return err
 	}
 	m := p.message(who, up)
-	err := p.o.Downstream.Send(ctx, m)
+	err := p.send(ctx, m)
 	if !errors.Is(err, iot.ErrForbidden) {
 		return downstreamError(eventError(up, err))
 	}
 	if who, err = p.o.Admissions.renew(ctx, who); err != nil {
 		return err
 	}
-	err = p.o.Downstream.Send(ctx, p.again(who, up, m))
+	err = p.send(ctx, p.again(who, up, m))
 	return downstreamError(eventError(up, refusedAgain(err)))
+}
+
+func (p *Pipeline) send(ctx context.Context, m *iot.Message) error {
+	start := time.Now()
+	err := p.o.Downstream.Send(ctx, m)
+	p.o.Meter.delivered(m, start, err)
+	return err
 }
 
 // Submit is [Pipeline.Publish] for who does not wait. done is called exactly
@@ -113,28 +127,41 @@ func (p *Pipeline) Publish(ctx context.Context, who Admission, up *Upload) error
 // and must not block. up and its payload belong to the pipeline until then.
 // Messages leave in the order in which they are submitted.
 func (p *Pipeline) Submit(who Admission, up *Upload, done func(error)) {
+	start := time.Now()
 	if err := p.check(up); err != nil {
-		done(err)
+		p.submitted(who, up, start, err, done)
 		return
 	}
 	m := p.message(who, up)
 	p.o.Downstream.Start(m, func(err error) {
+		p.o.Meter.delivered(m, start, err)
 		if !errors.Is(err, iot.ErrForbidden) {
-			done(downstreamError(eventError(up, err)))
+			p.submitted(who, up, start, downstreamError(eventError(up, err)), done)
 			return
 		}
-		go p.submitAnew(who, up, m, done)
+		go p.submitAnew(who, up, m, start, done)
 	})
 }
 
+// submitted tells done how a message ended that was submitted at start.
+func (p *Pipeline) submitted(who Admission, up *Upload, start time.Time, err error, done func(error)) {
+	p.o.Meter.Uploaded(&who.Admitted().TenantObject, up, start, err)
+	done(err)
+}
+
 // submitAnew sends m again after the router no longer took its assertion.
-func (p *Pipeline) submitAnew(who Admission, up *Upload, m *iot.Message, done func(error)) {
-	who, err := p.o.Admissions.renew(context.Background(), who) // bounded by itself
+func (p *Pipeline) submitAnew(who Admission, up *Upload, m *iot.Message, start time.Time, done func(error)) {
+	anew, err := p.o.Admissions.renew(context.Background(), who) // bounded by itself
 	if err != nil {
-		done(err)
+		p.submitted(who, up, start, err, done)
 		return
 	}
-	p.o.Downstream.Start(p.again(who, up, m), func(err error) { done(downstreamError(eventError(up, refusedAgain(err)))) })
+	m = p.again(anew, up, m)
+	sent := time.Now()
+	p.o.Downstream.Start(m, func(err error) {
+		p.o.Meter.delivered(m, sent, err)
+		p.submitted(anew, up, start, downstreamError(eventError(up, refusedAgain(err))), done)
+	})
 }
 
 // again is m with the assertion of a new admission.
