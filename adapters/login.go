@@ -19,6 +19,8 @@ type Login struct {
 	Credential *events.Credential // nil = it proves nothing, for adapters that let such devices in
 	Context    map[string]any     // client context, such as client-id
 	Expires    time.Time          // when the proof ends by itself; zero = it does not
+
+	CipherSuite string // name of the connection's TLS cipher suite, for figures only; "" = none
 }
 
 // Request asks for l to be let in from remote. A device other than the one

@@ -125,6 +125,8 @@ func attemptOutcome(err error) string {
 		err error
 		tag string
 	}{
+		{ErrTenantConnections, "tenant-connections-exceeded"},
+		{ErrInstanceConnections, "adapter-connections-exceeded"},
 		{iot.ErrForbidden, "adapter-disabled"},
 		{iot.ErrNotFound, "registration-assertion-failure"},
 		{iot.ErrUnauthenticated, "unauthorized"},

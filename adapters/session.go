@@ -128,6 +128,7 @@ func (s *Session) leave() bool {
 		return false
 	}
 	delete(ss.all, s)
+	ss.o.Meter.Disconnected(s.tenant)
 	ss.open--
 	if !s.Anonymous() {
 		if ss.tenants[s.tenant]--; ss.tenants[s.tenant] == 0 {

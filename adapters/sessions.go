@@ -42,6 +42,7 @@ func NewSessions(p *Pipeline, o SessionOptions) *Sessions {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	o.Meter.hasConnections()
 	return &Sessions{p: p, o: o, tenants: make(map[iot.TenantID]int), all: make(map[*Session]struct{})}
 }
 
@@ -54,6 +55,11 @@ func (ss *Sessions) Full() bool {
 }
 
 func (ss *Sessions) full() bool { return ss.o.Max > 0 && ss.open >= ss.o.Max }
+
+// Refused counts an attempt to connect that came to no call of [Sessions.Open],
+// because Full said so ([ErrInstanceConnections]) or no Login could be made of
+// it. cipher is the TLS cipher suite, "" = none.
+func (ss *Sessions) Refused(cipher string, err error) { ss.o.Meter.Attempted("", cipher, err) }
 
 // Len counts the sessions that are open.
 func (ss *Sessions) Len() int {
@@ -100,6 +106,16 @@ func (ss *Sessions) Notice(n Notice) {
 // ErrInstanceConnections. ErrNotFound means that the credentials were
 // accepted, but their device is disabled or not registered.
 func (ss *Sessions) Open(ctx context.Context, l Login, remote netip.Addr, closer func(why error)) (*Session, error) {
+	s, err := ss.enter(ctx, l, remote, closer)
+	tenant := l.Tenant.ID
+	if err == nil {
+		tenant = s.tenant
+	}
+	ss.o.Meter.Attempted(tenant, l.CipherSuite, err)
+	return s, err
+}
+
+func (ss *Sessions) enter(ctx context.Context, l Login, remote netip.Addr, closer func(error)) (*Session, error) {
 	ss.mu.Lock()
 	if ss.full() {
 		ss.mu.Unlock()
@@ -120,6 +136,7 @@ func (ss *Sessions) Open(ctx context.Context, l Login, remote netip.Addr, closer
 		return nil, err
 	}
 	ss.all[s] = struct{}{}
+	ss.o.Meter.Connected(s.tenant)
 	if !s.Anonymous() {
 		ss.tenants[s.tenant]++
 	}
