@@ -30,6 +30,11 @@ func start(t testing.TB, o downstream.Options, routers ...*scripted) (s *downstr
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s, run(t, s)
+}
+
+func run(t testing.TB, s *downstream.Set) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -40,7 +45,7 @@ func start(t testing.TB, o downstream.Options, routers ...*scripted) (s *downstr
 		}
 	})
 	t.Cleanup(stop)
-	return s, stop
+	return stop
 }
 
 func telemetry(qos iot.QoS) *iot.Message {
@@ -750,38 +755,4 @@ func eventually(t testing.TB, ok func() bool) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-}
-
-func BenchmarkSend(b *testing.B) {
-	r := newScripted(b, "r")
-	r.answer = func(*received) amqp.Raw {
-		r.got = r.got[:0]
-		return amqp.StateAccepted
-	}
-	r.credit = 1000
-	s, _ := start(b, downstream.Options{}, r)
-	eventually(b, s.Ready)
-	m := telemetry(iot.AtLeastOnce)
-	m.Assertion, m.Payload = strings.Repeat("a", 300), make([]byte, 256)
-	m.Adapter, m.Address, m.ContentType, m.Created = "hono-http", "/telemetry", "text/plain", time.Now()
-	b.Run("pipe/qos=1/256B", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := s.Send(b.Context(), m); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("pipe/qos=1/256B/parallel", func(b *testing.B) {
-		b.ReportAllocs()
-		b.SetParallelism(32)
-		b.RunParallel(func(p *testing.PB) {
-			for p.Next() {
-				if err := s.Send(b.Context(), m); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-		})
-	})
 }

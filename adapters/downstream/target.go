@@ -84,7 +84,7 @@ func (t *target) place(d *delivery, message []byte, b *peer.Batch) (placement, e
 
 func (lk *link) send(d *delivery, message []byte, b *peer.Batch) peer.SendResult {
 	out := peer.Outgoing{Settled: d.settled, Head: message}
-	if !d.settled { // else it ends now, even where the router insists on a word
+	if !d.settled { // else it ends now, and may be another message soon
 		out.Token.Ref = d
 	}
 	pc := lk.c.pc
