@@ -8,10 +8,13 @@
 // credit; without credit anywhere it waits for a moment, in order, and then
 // fails with iot.ErrNoCredit. Nothing is stored and nothing is sent twice.
 //
+// Send waits for the outcome; Start calls a function with it, from whatever
+// learnt of it. A message under way has neither goroutine nor timer of its own.
+//
 // Locks: that of a target (an address) first, then at most that of one
 // connection; Set.waitMu is taken last and nothing is called under it.
 // Connections call their handler without a lock. No lock is held while bytes
-// are written.
+// are written, nor while the end of a message is told.
 //
 //	set, err := downstream.New(downstream.Options{
 //		Routers:  []downstream.Router{{URL: "amqps://router:5673", TLS: clientTLS}},
@@ -20,4 +23,5 @@
 //	})
 //	go set.Run(ctx)
 //	err = set.Send(ctx, message)
+//	set.Start(message, func(err error) { acknowledge(err) })
 package downstream

@@ -97,6 +97,13 @@ func (d *received) number(t testing.TB) int {
 	return id
 }
 
+// connections counts those that were ever made.
+func (r *scripted) connections() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.conns)
+}
+
 func upTo(n int) (all []int) {
 	for i := range n {
 		all = append(all, i)
@@ -287,7 +294,7 @@ func TestStartedEndOnce(t *testing.T) {
 			return state
 		}
 		r.wg.Go(func() {
-			time.Sleep(rand.N(4 * time.Millisecond))
+			time.Sleep(rand.N(40 * time.Millisecond))
 			var b peer.Batch
 			pc := d.link.Conn()
 			pc.Lock()
@@ -298,7 +305,7 @@ func TestStartedEndOnce(t *testing.T) {
 		})
 		return nil
 	}
-	s, stop := start(t, downstream.Options{SendTimeout: 2 * time.Millisecond, CreditWait: time.Hour, MaxWaiting: 1000}, r)
+	s, stop := start(t, downstream.Options{SendTimeout: 20 * time.Millisecond, CreditWait: time.Hour, MaxWaiting: 1000}, r)
 	eventually(t, s.Ready)
 	const n, inFlight = 8000, 100
 	c := newTold(t)
@@ -308,8 +315,9 @@ func TestStartedEndOnce(t *testing.T) {
 		free <- struct{}{}
 		s.Start(numbered(i, iot.AtLeastOnce), c.done(i))
 		if i%2000 == 1999 {
+			before := r.connections()
 			r.kill()
-			eventually(t, s.Ready)
+			eventually(t, func() bool { return r.connections() > before && s.Ready() })
 		}
 	}
 	eventually(t, func() bool { return c.count() == n })
