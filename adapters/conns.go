@@ -1,6 +1,7 @@
 package adapters
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -89,6 +90,15 @@ type limitedConn struct {
 func (c *limitedConn) Close() error {
 	defer c.release()
 	return c.Conn.Close()
+}
+
+// CloseWrite ends what is written, so that a client that is still writing gets to
+// read why its connection ends.
+func (c *limitedConn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // RemoteAddr parses the "address:port" of a peer; the zero Addr where it is

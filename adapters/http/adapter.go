@@ -27,11 +27,13 @@ const (
 	DefaultBodyTimeout   = 30 * time.Second
 )
 
-// Bounds of one connection: bytes of a request's line and header, and requests
-// at a time of an HTTP/2 connection.
+// Bounds of one connection: bytes of a request's line and header, and for HTTP/2
+// requests at a time, bytes of a frame, and bytes of bodies that nobody read yet.
 const (
 	maxHeaderBytes = 16 << 10
 	maxStreams     = 100
+	maxFrame       = 16 << 10
+	maxUnread      = 128 << 10
 )
 
 // Options configure [New]. Zero values stand for the defaults above.
@@ -43,9 +45,14 @@ type Options struct {
 	Realm            string // of the Basic challenge
 	AllowedOrigin    string // of cross-origin requests: one origin, or * for all
 
-	IdleTimeout   time.Duration // of a kept connection
+	// WebSocket serves GET /mqtt with Upgrade and takes the connection over, which
+	// the caller stops: Shutdown does not wait for it. Origins are checked before.
+	// nil = the path leads nowhere.
+	WebSocket nethttp.Handler
+
+	IdleTimeout   time.Duration // of a kept connection; < 0 = none
 	HeaderTimeout time.Duration // for TLS and for a request's header
-	BodyTimeout   time.Duration // for a request's body
+	BodyTimeout   time.Duration // for a request's body, from its header's time on
 	Logger        *slog.Logger
 }
 
@@ -58,7 +65,7 @@ type Adapter struct {
 	leaving atomic.Bool // answers say that their connection ends
 
 	mu    sync.Mutex
-	conns map[net.Conn]nethttp.ConnState // those that are open
+	conns map[*conn]struct{} // those that are open and not taken over
 }
 
 // leaveFor is how long a stop lets clients find out by an answer that their
@@ -83,17 +90,24 @@ func New(o Options) *Adapter {
 	orDefault(&o.HeaderTimeout, DefaultHeaderTimeout)
 	orDefault(&o.BodyTimeout, DefaultBodyTimeout)
 	o.Logger = o.Logger.With("adapter", Type)
-	a := &Adapter{o: o, conns: make(map[net.Conn]nethttp.ConnState)}
+	a := &Adapter{o: o, conns: make(map[*conn]struct{})}
 	a.server = &nethttp.Server{
 		Handler:           a,
 		ReadHeaderTimeout: o.HeaderTimeout,
-		IdleTimeout:       o.IdleTimeout,
+		// From a request's first byte to its last, also where it is refused and its
+		// body only read in order to keep the connection.
+		ReadTimeout: o.HeaderTimeout + o.BodyTimeout,
+		IdleTimeout: o.IdleTimeout,
 		// Covers the body, the admission and the sending, each with a bound of
 		// its own, and then a client that does not read its answer.
 		WriteTimeout:   o.BodyTimeout + 45*time.Second,
 		MaxHeaderBytes: maxHeaderBytes,
-		HTTP2:          &nethttp.HTTP2Config{MaxConcurrentStreams: maxStreams},
-		ConnState:      a.connState,
+		HTTP2: &nethttp.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame, WriteByteTimeout: o.BodyTimeout,
+			MaxReceiveBufferPerStream: maxUnread / 2, MaxReceiveBufferPerConnection: maxUnread,
+		},
+		ConnState:   a.connState,
+		ConnContext: withPeer,
 		// What clients do wrong on a connection is not worth an operator's attention.
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 	}
@@ -113,7 +127,7 @@ func orDefault[T comparable](v *T, def T) {
 // listeners at the same time.
 func (a *Adapter) Serve(ctx context.Context, ln net.Listener, config *tls.Config) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	wrapped := a.o.Conns.Listener(ln)
+	wrapped := net.Listener(&listener{a.o.Conns.Listener(ln)})
 	if config != nil {
 		wrapped = tls.NewListener(wrapped, withHTTP2(config))
 	}
@@ -143,8 +157,8 @@ func (a *Adapter) Shutdown(ctx context.Context) error {
 	a.leave(ctx)
 	// The server would wait seconds for a connection that never sent anything.
 	a.mu.Lock()
-	for c, s := range a.conns {
-		if s == nethttp.StateNew {
+	for c := range a.conns {
+		if !c.used.Load() {
 			c.Close()
 		}
 	}
@@ -168,27 +182,5 @@ func (a *Adapter) leave(ctx context.Context) {
 		case <-ctx.Done():
 		case <-tick.C:
 		}
-	}
-}
-
-// used reports whether a connection has had a request.
-func (a *Adapter) used() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, s := range a.conns {
-		if s != nethttp.StateNew {
-			return true
-		}
-	}
-	return false
-}
-
-func (a *Adapter) connState(c net.Conn, s nethttp.ConnState) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if s == nethttp.StateClosed || s == nethttp.StateHijacked {
-		delete(a.conns, c)
-	} else {
-		a.conns[c] = s
 	}
 }

@@ -1,14 +1,9 @@
 package http_test
 
 import (
-	"bufio"
-	"context"
-	"crypto/tls"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	nethttp "net/http"
 	"net/http/httptest"
 	"strings"
@@ -134,54 +129,6 @@ func TestAliasLogsInAndNamesItsTenant(t *testing.T) {
 	}
 }
 
-func TestAuthentication(t *testing.T) {
-	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
-	whole := "device-1@tenant-1:" + adaptertest.Password
-	for _, tt := range []struct {
-		name, header string
-		want         int
-		asked        int // invocations
-	}{
-		{"good", "Basic " + b64(whole), 202, 1},
-		{"scheme in lower case", "basic " + b64(whole), 202, 1},
-		{"whole in the user name", "Basic " + b64(b64(whole)+":"), 202, 1},
-		{"whole in the user name, unpadded", "Basic " + b64(strings.TrimRight(b64(whole), "=")+":"), 202, 1},
-		{"none", "", 401, 0},
-		{"other scheme", "Digest x", 401, 0},
-		{"no Base64", "Basic ***", 401, 0},
-		{"no token", "Basic", 401, 0},
-		{"no colon", "Basic " + b64("device-1@tenant-1"), 401, 0},
-		{"empty password", "Basic " + b64("device-1@tenant-1:"), 401, 0},
-		{"empty password inside", "Basic " + b64(b64("device-1@tenant-1:")+":"), 401, 0},
-		{"no tenant", "Basic " + b64("device-1:x"), 401, 0},
-		{"empty tenant", "Basic " + b64("device-1@:x"), 401, 0},
-		{"empty auth-id", "Basic " + b64("@tenant-1:x"), 401, 0},
-		{"not UTF-8", "Basic " + b64("\xff@tenant-1:x"), 401, 0},
-		{"wrong password", "Basic " + b64("device-1@tenant-1:x"), 401, 1},
-		{"unknown tenant", "Basic " + b64("device-1@nowhere:x"), 401, 1},
-		{"tenant is after the first @", "Basic " + b64("device-1@x@tenant-1:x"), 401, 1},
-		{"adapter disabled", "Basic " + b64("device-1@tenant-off:"+adaptertest.Password), 403, 1},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, http.Options{Realm: `a "realm"`}, adapters.Options{})
-			rec := w.do("POST", "/telemetry", "x", "Authorization: "+tt.header, text)
-			if rec.Code != tt.want {
-				t.Errorf("got %d %s, want %d", rec.Code, rec.Body, tt.want)
-			}
-			challenge := ""
-			if tt.want == 401 {
-				challenge = `Basic realm="a \"realm\""`
-			}
-			if got := rec.Header().Get("WWW-Authenticate"); got != challenge {
-				t.Errorf("got challenge %q, want %q", got, challenge)
-			}
-			if got := len(w.inv.Calls()); got != tt.asked {
-				t.Errorf("got %d invocations, want %d", got, tt.asked)
-			}
-		})
-	}
-}
-
 // unread fails the test when somebody reads it.
 type unread struct{ t *testing.T }
 
@@ -297,74 +244,6 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-func TestFailures(t *testing.T) {
-	internal := errors.New("pq: password of db is hunter2")
-	for _, tt := range []struct {
-		name             string
-		admission, send  error
-		want             int
-		body, retryAfter string
-	}{
-		{"no consumer", nil, iot.ErrNoCredit, 503, adapters.TextNoConsumer, "2"},
-		{"not settled", nil, iot.ErrTimeout, 503, adapters.TextNoOutcome, "2"},
-		{"released", nil, iot.Errorf(iot.ErrUnavailable, "%s", adapters.TextNotProcessed), 503, adapters.TextNotProcessed, "2"},
-		{"no router", nil, iot.ErrUnavailable, 503, adapters.TextUnavailable, "2"},
-		{"rejected", nil, iot.Errorf(iot.ErrInvalid, `no "number"`), 400, `no \"number\"`, ""},
-		{"too large for the router", nil, iot.ErrTooLarge, 413, "message is too large", ""},
-		{"unknown from downstream", nil, internal, 503, adapters.TextUnavailable, "2"},
-		{"registry unreachable", iot.ErrUnavailable, nil, 503, adapters.TextUnavailable, "2"},
-		{"registry wants a pause", &iot.Error{Sentinel: iot.ErrUnavailable, Text: "busy", RetryAfter: 5 * time.Second}, nil, 503, "busy", "5"},
-		{"registry slow", iot.ErrTimeout, nil, 503, adapters.TextUnavailable, "2"},
-		{"unknown from admission", internal, nil, 503, adapters.TextUnavailable, "2"},
-		{"quota", &iot.Error{Sentinel: iot.ErrQuota, Text: "too much", RetryAfter: 1500 * time.Millisecond}, nil, 429, "too much", "2"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, http.Options{}, adapters.Options{})
-			w.inv.Fail(tt.admission)
-			w.down.Outcome(func(*iot.Message) error { return tt.send })
-			rec := w.do("POST", "/telemetry", "x", as(adaptertest.Device), text, "QoS-Level: 1")
-			if want := `{"error":"` + tt.body + `"}`; rec.Code != tt.want || rec.Body.String() != want {
-				t.Errorf("got %d %s, want %d %s", rec.Code, rec.Body, tt.want, want)
-			}
-			if got := rec.Header().Get("Content-Type"); got != "application/json; charset=utf-8" {
-				t.Errorf("got content type %q", got)
-			}
-			if got := rec.Header().Get("Retry-After"); got != tt.retryAfter {
-				t.Errorf("got Retry-After %q, want %q", got, tt.retryAfter)
-			}
-		})
-	}
-}
-
-func TestEventsThatAreNotStored(t *testing.T) {
-	w := newWorld(t, http.Options{}, adapters.Options{})
-	w.down.Outcome(func(*iot.Message) error { return iot.ErrNoCredit })
-	rec := w.do("POST", "/event", "x", as(adaptertest.Device), text)
-	if want := `{"error":"events cannot be stored now"}`; rec.Code != 503 || rec.Body.String() != want || rec.Header().Get("Retry-After") != "2" {
-		t.Errorf("got %d %s, Retry-After %q; want 503 %s, 2", rec.Code, rec.Body, rec.Header().Get("Retry-After"), want)
-	}
-	if rec = w.do("POST", "/event", "x", as(adaptertest.Device), text, "QoS-Level: 0"); rec.Code != 400 {
-		t.Errorf("QoS 0: got %d, want 400", rec.Code)
-	}
-	if rec = w.do("POST", "/event", "x", basic("device-1@tenant-1", "wrong"), text); rec.Code != 401 {
-		t.Errorf("wrong password: got %d, want 401", rec.Code)
-	}
-}
-
-func TestTooManyAttempts(t *testing.T) {
-	w := newWorld(t, http.Options{}, adapters.Options{})
-	for i := range 11 {
-		rec := w.do("POST", "/telemetry", "x", basic("device-1@tenant-1", "wrong"), text)
-		want := 401
-		if i == 10 {
-			want = 429
-		}
-		if rec.Code != want || (rec.Header().Get("Retry-After") != "") != (want == 429) {
-			t.Errorf("attempt %d: got %d, Retry-After %q; want %d", i, rec.Code, rec.Header().Get("Retry-After"), want)
-		}
-	}
-}
-
 func TestWithoutAuthentication(t *testing.T) {
 	for _, tt := range []struct {
 		method, target string
@@ -435,111 +314,5 @@ func TestCrossOriginUploads(t *testing.T) {
 		if want := []any{tt.want, tt.allow, tt.expose, vary}; fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%+v: got %v, want %v", tt, got, want)
 		}
-	}
-}
-
-func TestSlowBody(t *testing.T) {
-	for _, tt := range []struct {
-		name, auth string
-		want       int
-	}{
-		{"of a device", as(adaptertest.Device), 408},
-		{"of nobody", basic("device-1@tenant-1", "wrong"), 401},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, http.Options{BodyTimeout: 20 * time.Millisecond}, adapters.Options{})
-			base, _ := serve(t, w.Adapter)
-			c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			fmt.Fprintf(c, "POST /telemetry HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: 10\r\n\r\nhalf", tt.auth)
-			in := bufio.NewReader(c)
-			resp, err := nethttp.ReadResponse(in, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, _ = io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
-			if resp.StatusCode != tt.want || !resp.Close {
-				t.Errorf("got %d, close %v; want %d and the connection closed", resp.StatusCode, resp.Close, tt.want)
-			}
-			if _, err := in.ReadByte(); err == nil {
-				t.Error("the connection is still open")
-			}
-		})
-	}
-}
-
-func TestSlowHeader(t *testing.T) {
-	w := newWorld(t, http.Options{HeaderTimeout: 20 * time.Millisecond}, adapters.Options{})
-	base, _ := serve(t, w.Adapter)
-	c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	fmt.Fprint(c, "POST /telemetry HTTP/1.1\r\nHost:")
-	if _, err := io.ReadAll(c); err != nil {
-		t.Errorf("got %v, want the connection closed", err)
-	}
-}
-
-func TestKeptConnectionTakesFurtherUploads(t *testing.T) {
-	w := newWorld(t, http.Options{BodyTimeout: time.Minute}, adapters.Options{})
-	base, client := serve(t, w.Adapter)
-	for i := range 3 {
-		r, _ := nethttp.NewRequestWithContext(t.Context(), "POST", base+"/telemetry", strings.NewReader("x"))
-		r.SetBasicAuth("device-1@tenant-1", adaptertest.Password)
-		resp, err := client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode != 202 || resp.Close {
-			t.Errorf("upload %d: got %d, close %v; want 202 on a kept connection", i, resp.StatusCode, resp.Close)
-		}
-	}
-}
-
-func TestHTTP2OverTLS(t *testing.T) {
-	w := newWorld(t, http.Options{}, adapters.Options{})
-	fixture := httptest.NewUnstartedServer(nil) // for its certificate
-	fixture.StartTLS()
-	defer fixture.Close()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.Serve(ctx, ln, &tls.Config{Certificates: fixture.TLS.Certificates}) }()
-	transport := fixture.Client().Transport.(*nethttp.Transport).Clone()
-	transport.ForceAttemptHTTP2 = true
-	for _, version := range []int{2, 1} {
-		if version == 1 {
-			transport = fixture.Client().Transport.(*nethttp.Transport).Clone()
-			transport.Protocols = new(nethttp.Protocols)
-			transport.Protocols.SetHTTP1(true)
-		}
-		r, _ := nethttp.NewRequestWithContext(t.Context(), "PUT", "https://"+ln.Addr().String()+"/telemetry//device:2", strings.NewReader("x"))
-		r.SetBasicAuth("gateway-1@tenant-1", adaptertest.Password)
-		resp, err := (&nethttp.Client{Transport: transport}).Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.ProtoMajor != version || resp.StatusCode != 202 {
-			t.Errorf("got HTTP/%d status %d, want HTTP/%d 202", resp.ProtoMajor, resp.StatusCode, version)
-		}
-		transport.CloseIdleConnections()
-	}
-	stop()
-	if err := <-done; err != nil {
-		t.Errorf("serve: %v", err)
-	}
-	if err := w.Shutdown(t.Context()); err != nil {
-		t.Errorf("shutdown: %v", err)
 	}
 }

@@ -2,54 +2,67 @@ package http
 
 import (
 	"encoding/base64"
+	nethttp "net/http"
 	"strings"
-	"unicode/utf8"
 
+	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
-// login is what a device says about itself.
-type login struct {
-	authID, tenant, password string
+// logIn reads how a device proves who it is (contract: adapters 2.7, 7.3): by the
+// certificate of its connection, by a bearer token, or by HTTP Basic. A device that
+// has a certificate means it, so that nothing else is looked at. Errors are
+// ErrUnauthenticated, and ErrInvalid for what says two things.
+func (p *peer) logIn(r *nethttp.Request, t *target) (adapters.Login, error) {
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		p.once.Do(func() { p.login, p.ok, p.err = adapters.CertificateLogin(r.TLS) })
+		if p.ok || p.err != nil {
+			return p.login, p.err
+		}
+	}
+	values := r.Header["Authorization"]
+	switch {
+	case len(values) == 0 || values[0] == "":
+		return adapters.Login{}, unauthenticated("credentials are missing: want a client certificate, HTTP Basic or a Bearer token")
+	case len(values) > 1:
+		return adapters.Login{}, iot.Errorf(iot.ErrInvalid, "more than one Authorization header")
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	token = strings.TrimSpace(token)
+	switch {
+	case strings.EqualFold(scheme, "Basic"):
+		return basicLogin(token)
+	case strings.EqualFold(scheme, "Bearer"):
+		return tokenLogin(token, t)
+	}
+	return adapters.Login{}, unauthenticated("unknown scheme of the Authorization header: want Basic or Bearer")
 }
 
-// basicAuth reads an Authorization header of the Basic scheme (contract:
-// adapters 2.3): auth-id@tenant:password in Base64. Where the password is
-// empty the user name is the Base64 form of all three, which is how clients
-// pass credentials that know URLs only. Errors are ErrUnauthenticated.
-func basicAuth(header string) (login, error) {
-	scheme, token, _ := strings.Cut(header, " ")
-	if header == "" || !strings.EqualFold(scheme, "Basic") {
-		return login{}, iot.Errorf(iot.ErrUnauthenticated, "credentials are missing: want HTTP Basic")
+// tokenLogin takes tenant and auth-id from the URI where the token does not name
+// them: the auth-id stands where the device's id does, so that such a token is good
+// for the device itself only.
+func tokenLogin(token string, t *target) (adapters.Login, error) {
+	if !adapters.IsToken(token) {
+		return adapters.Login{}, unauthenticated("malformed credentials: the Bearer token is no signed JWT with typ JWT")
 	}
-	text, ok := decodeBase64(strings.TrimSpace(token))
+	return adapters.TokenLogin(token, iot.TenantID(t.tenant), t.device)
+}
+
+// basicLogin reads user-id:password in Base64 (RFC 7617).
+func basicLogin(token string) (adapters.Login, error) {
+	text, ok := decodeBase64(token)
 	if !ok {
-		return login{}, malformed("not Base64")
+		return adapters.Login{}, unauthenticated("malformed credentials: HTTP Basic wants Base64")
 	}
 	user, password, ok := strings.Cut(text, ":")
 	if !ok {
-		return login{}, malformed("no password")
+		return adapters.Login{}, unauthenticated("malformed credentials: HTTP Basic wants a user name, a colon and a password")
 	}
-	if password == "" {
-		if text, ok = decodeBase64(user); !ok {
-			return login{}, malformed("empty password")
-		}
-		if user, password, _ = strings.Cut(text, ":"); password == "" {
-			return login{}, malformed("empty password")
-		}
-	}
-	authID, tenant, _ := strings.Cut(user, "@")
-	switch {
-	case authID == "" || tenant == "":
-		return login{}, malformed("the user name has to be auth-id@tenant")
-	case !utf8.ValidString(user) || strings.ContainsFunc(user, isControl):
-		return login{}, malformed("the user name is not UTF-8")
-	}
-	return login{authID, tenant, password}, nil
+	return adapters.PasswordLogin(user, password)
 }
 
-func malformed(what string) error {
-	return iot.Errorf(iot.ErrUnauthenticated, "malformed credentials: %s", what)
+func unauthenticated(text string) error {
+	return &iot.Error{Sentinel: iot.ErrUnauthenticated, Text: text}
 }
 
 // decodeBase64 takes both alphabets, padded or not.

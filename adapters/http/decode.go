@@ -19,7 +19,7 @@ var errSlowBody = errors.New("request body did not arrive in time")
 // decode makes the upload of a request, whose body it reads last (contract:
 // adapters 7.4).
 func (a *Adapter) decode(w nethttp.ResponseWriter, r *nethttp.Request, t target) (*adapters.Upload, error) {
-	qos, err := qosLevel(t.endpoint, r.Header.Get("QoS-Level"))
+	qos, err := qosLevel(t.endpoint, r.Header.Get(headerQoS))
 	if err != nil {
 		return nil, err
 	}
@@ -29,14 +29,41 @@ func (a *Adapter) decode(w nethttp.ResponseWriter, r *nethttp.Request, t target)
 		QoS:         qos,
 		Address:     r.RequestURI,
 		ContentType: strings.TrimSpace(contentType),
-		TraceParent: r.Header.Get("Traceparent"),
-		TraceState:  strings.Join(r.Header.Values("Tracestate"), ","),
+
+		ContentEncoding: contentEncoding(r.Header["Content-Encoding"]),
+	}
+	if up.TraceParent = r.Header.Get("Traceparent"); up.TraceParent != "" {
+		up.TraceState = strings.Join(r.Header["Tracestate"], ",")
 	}
 	if t.endpoint == iot.Event {
 		up.TTL = ttl(r)
 	}
 	up.Payload, err = a.body(w, r)
 	return up, err
+}
+
+// The names of headers as net/http spells them.
+const (
+	headerQoS = "Qos-Level"
+	headerTTL = "Hono-Ttl"
+)
+
+// parameter reads the header of this name or else the query's.
+func parameter(r *nethttp.Request, header, query string) string {
+	text := r.Header.Get(header)
+	if text == "" && r.URL.RawQuery != "" {
+		text = r.URL.Query().Get(query)
+	}
+	return text
+}
+
+// contentEncoding is what was done to the payload, which applications have to undo:
+// it is not looked into here.
+func contentEncoding(values []string) string {
+	if s := strings.Join(values, ","); !strings.EqualFold(s, "identity") {
+		return s
+	}
+	return ""
 }
 
 // qosLevel reads the header of this name; events are always sent at least once.
@@ -55,11 +82,7 @@ func qosLevel(e iot.Endpoint, header string) (iot.QoS, error) {
 // ttl reads hono-ttl, in seconds, from the header or else the query; nil where
 // it is missing or no number from 0 up.
 func ttl(r *nethttp.Request) *time.Duration {
-	text := r.Header.Get("hono-ttl")
-	if text == "" && r.URL.RawQuery != "" {
-		text = r.URL.Query().Get("hono-ttl")
-	}
-	n, err := strconv.ParseUint(text, 10, 32)
+	n, err := strconv.ParseUint(parameter(r, headerTTL, "hono-ttl"), 10, 32)
 	if err != nil {
 		return nil
 	}
@@ -77,34 +100,30 @@ func (a *Adapter) body(w nethttp.ResponseWriter, r *nethttp.Request) ([]byte, er
 	if r.ContentLength == 0 {
 		return nil, nil
 	}
-	a.limitReading(w) // anew: admission may have taken its time
-	b, err := read(nethttp.MaxBytesReader(w, r.Body, limit), r.ContentLength)
+	b, err := read(w, r, limit)
 	if err != nil {
 		return nil, bodyError(err, limit)
 	}
-	_ = nethttp.NewResponseController(w).SetReadDeadline(time.Time{})
 	return b, nil
 }
 
-// limitReading gives the client BodyTimeout from now on to send its body. It
-// is not supported only where there is no connection.
-func (a *Adapter) limitReading(w nethttp.ResponseWriter) {
-	_ = nethttp.NewResponseController(w).SetReadDeadline(time.Now().Add(a.o.BodyTimeout))
-}
-
-// read returns what src holds; n is its checked length, < 0 = unknown.
-func read(src io.Reader, n int64) ([]byte, error) {
-	if n > 0 {
+// read returns the body, whose length, where it is known, was checked. It
+// grows with what arrives: what was announced only takes no memory.
+func read(w nethttp.ResponseWriter, r *nethttp.Request, limit int64) ([]byte, error) {
+	if n := r.ContentLength; n > 0 && n <= atOnce {
 		b := make([]byte, n)
-		_, err := io.ReadFull(src, b)
+		_, err := io.ReadFull(r.Body, b)
 		return b, err
 	}
-	b, err := io.ReadAll(src)
+	b, err := io.ReadAll(nethttp.MaxBytesReader(w, r.Body, limit))
 	if len(b) == 0 {
 		b = nil
 	}
 	return b, err
 }
+
+// atOnce is the largest body that memory is taken for before it arrives.
+const atOnce = 16 << 10
 
 func bodyError(err error, limit int64) error {
 	var large *nethttp.MaxBytesError

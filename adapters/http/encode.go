@@ -17,9 +17,11 @@ import (
 // (contract: adapters 7.5).
 const retryAfter = 2
 
+var noContent = []string{"0"} // shared by all answers
+
 // accepted tells the device that all is well.
 func accepted(w nethttp.ResponseWriter) {
-	w.Header().Set("Content-Length", "0")
+	w.Header()["Content-Length"] = noContent
 	w.WriteHeader(nethttp.StatusAccepted)
 }
 
@@ -34,7 +36,8 @@ func (a *Adapter) fail(w nethttp.ResponseWriter, err error) int {
 	code, text := status.For(status.Upload, err).HTTP, status.Text(err)
 	switch {
 	case code == nethttp.StatusUnauthorized:
-		w.Header().Set("WWW-Authenticate", "Basic realm="+strconv.Quote(a.o.Realm))
+		realm := "realm=" + strconv.Quote(a.o.Realm)
+		w.Header()["Www-Authenticate"] = []string{"Basic " + realm, "Bearer " + realm}
 	case code == nethttp.StatusTooManyRequests:
 		setRetryAfter(w, max(iot.RetryAfter(err), time.Second))
 	case code >= 500:

@@ -16,12 +16,12 @@ func (a *Adapter) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 	if r.ProtoMajor == 1 && a.leaving.Load() {
 		w.Header().Set("Connection", "close") // HTTP/2 has its own way to say so
 	}
-	if r.ContentLength != 0 {
-		// The server reads what a refused request leaves behind: not for ever.
-		a.limitReading(w)
-	}
 	if err := a.cors(w.Header(), r); err != nil {
 		a.fail(w, err)
+		return
+	}
+	if r.URL.Path == webSocketPath && a.o.WebSocket != nil {
+		a.webSocket(w, r)
 		return
 	}
 	t, err := parseTarget(r.URL.Path)
@@ -45,7 +45,7 @@ func (a *Adapter) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 
 // upload takes one message in. Who sends it is settled before its body is read.
 func (a *Adapter) upload(w nethttp.ResponseWriter, r *nethttp.Request, t target) {
-	who, err := a.admit(r, t)
+	who, err := a.admit(r, &t)
 	if err != nil {
 		a.refuse(w, r, t, "", err)
 		return
@@ -73,37 +73,32 @@ func (a *Adapter) refuse(w nethttp.ResponseWriter, r *nethttp.Request, t target,
 
 // admit finds out who sends. The tenant of the URI, where one is given, has to
 // be the device's own (contract: adapters 7.2).
-func (a *Adapter) admit(r *nethttp.Request, t target) (adapters.Admission, error) {
-	remote := adapters.RemoteAddr(r.RemoteAddr)
+func (a *Adapter) admit(r *nethttp.Request, t *target) (adapters.Admission, error) {
+	p := peerOf(r)
 	if a.o.NoAuthentication {
 		if t.tenant == "" {
 			return adapters.Admission{}, iot.Errorf(iot.ErrNotFound, "tenant is missing: want /%s/{tenant}/{device}", t.endpoint)
 		}
-		return a.o.Pipeline.Admit(r.Context(), &adapters.Request{Remote: remote, Admit: events.Admit{
-			TenantRef: events.TenantRef{ID: iot.TenantID(t.tenant)}, DeviceID: iot.DeviceID(t.device),
-		}})
+		l := adapters.Login{Tenant: events.TenantRef{ID: iot.TenantID(t.tenant)}}
+		return a.o.Pipeline.Admit(r.Context(), l.Request(iot.DeviceID(t.device), p.remote))
 	}
-	l, err := basicAuth(r.Header.Get("Authorization"))
+	l, err := p.logIn(r, t)
 	if err != nil {
 		return adapters.Admission{}, err
 	}
-	q := adapters.Request{Remote: remote, Admit: events.Admit{
-		TenantRef:  events.TenantRef{ID: iot.TenantID(l.tenant)},
-		Credential: &events.Credential{Type: iot.HashedPassword, AuthID: l.authID, Password: l.password},
-	}}
-	if t.tenant != "" && t.tenant != l.tenant {
-		if err := a.sameTenant(r.Context(), q, t.tenant); err != nil {
+	if t.tenant != "" && t.tenant != string(l.Tenant.ID) {
+		if err := a.sameTenant(r.Context(), &l, p, t.tenant); err != nil {
 			return adapters.Admission{}, err
 		}
 	}
-	q.Admit.DeviceID = iot.DeviceID(t.device)
-	return a.o.Pipeline.Admit(r.Context(), &q)
+	return a.o.Pipeline.Admit(r.Context(), l.Request(iot.DeviceID(t.device), p.remote))
 }
 
 // sameTenant authenticates first, because only a device that is known learns
-// why it is refused; the tenant it logged in with may be an alias.
-func (a *Adapter) sameTenant(ctx context.Context, q adapters.Request, tenant string) error {
-	who, err := a.o.Pipeline.Admit(ctx, &q)
+// why it is refused, and because it is the answer that says which tenant it is
+// that an alias or a certificate's issuer stands for.
+func (a *Adapter) sameTenant(ctx context.Context, l *adapters.Login, p *peer, tenant string) error {
+	who, err := a.o.Pipeline.Admit(ctx, l.Request("", p.remote))
 	if err == nil && who.Tenant() != iot.TenantID(tenant) {
 		err = iot.Errorf(iot.ErrForbidden, "not authorized for this tenant")
 	}
