@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/adapters/adaptertest"
@@ -144,4 +145,24 @@ func TestSessionsAreMetered(t *testing.T) {
 	<-closed
 	device.Close() // it is out already
 	holds(t, figures(t, meter), map[string]float64{authenticated: 0, "hono_connections_unauthenticated{}": 0})
+}
+
+// BenchmarkMetered is what one upload costs without a meter and with one.
+func BenchmarkMetered(b *testing.B) {
+	for name, meter := range map[string]*adapters.Meter{"without": nil, "with": adapters.NewMeter("hono-http")} {
+		b.Run(name, func(b *testing.B) {
+			adm, _ := newAdmissions(b, adapters.AdmissionOptions{MaxAge: time.Hour})
+			p := adapters.NewPipeline(adapters.Options{Type: "hono-http", Admissions: adm, Downstream: adaptertest.Discard{}, Meter: meter})
+			who, err := p.Admit(b.Context(), good())
+			if err != nil {
+				b.Fatal(err)
+			}
+			up := telemetry("22.5")
+			up.QoS = iot.AtLeastOnce
+			b.ReportAllocs()
+			for b.Loop() {
+				p.Submit(who, &up, func(error) {})
+			}
+		})
+	}
 }
