@@ -113,11 +113,7 @@ functions: {identity: "https://%s"}
   - {role: adapter/http, address: %q}
   - {role: health, address: %q}
 %s`, s.http, s.httpHealth, s.toRouter())},
-		{s.mqttHealth, "adapter-mqtt-0", []string{"adapter", "mqtt"}, fmt.Sprintf(`listeners:
-  - {role: adapter/mqtt, address: %q}
-  - {role: adapter/mqtt, address: %q, tls: {}}
-  - {role: health, address: %q}
-%s`, s.mqtt, s.mqttTLS, s.mqttHealth, s.toRouter())},
+		{s.mqttHealth, "adapter-mqtt-0", []string{"adapter", "mqtt"}, s.mqttConfig()},
 	} {
 		p, err := s.part(ctx, part.health, part.certificate, part.command, part.config)
 		if err != nil {

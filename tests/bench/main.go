@@ -23,6 +23,7 @@ type options struct {
 	rounds      int
 	size        int
 	idle        int
+	idleDevices int
 	tables      string
 	rows        *regexp.Regexp
 	dur, warm   time.Duration
@@ -40,7 +41,8 @@ func main() {
 	flag.StringVar(&o.sluice, "sluice", "bin/sluice", "the program to measure")
 	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds; five for a figure to quote")
 	flag.IntVar(&o.size, "size", 256, "payload bytes")
-	flag.IntVar(&o.idle, "idle", 8000, "idle connections")
+	flag.IntVar(&o.idle, "idle", 8000, "idle AMQP connections")
+	flag.IntVar(&o.idleDevices, "idle-devices", 0, "idle MQTT connections; 0 = as many as the limit of descriptors allows, 250,000 at most")
 	flag.StringVar(&o.tables, "tables", "load,events,paced,growth,devices,idle", "which tables to make")
 	flag.Func("rows", "a pattern: measure only the rows whose name it matches", func(text string) (err error) {
 		o.rows, err = regexp.Compile(text)
@@ -121,6 +123,9 @@ func run(ctx context.Context, o options) error {
 	mosquitto.stop()
 	if strings.Contains(o.tables, "idle") {
 		if err := idle(ctx, o, peerbench); err != nil {
+			return err
+		}
+		if err := idleDevices(ctx, o, peerbench); err != nil {
 			return err
 		}
 	}

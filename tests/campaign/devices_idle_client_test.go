@@ -1,0 +1,209 @@
+package campaign_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// idleClientsEnv has this program be clients that are idle, and nothing else: a process
+// has only so many descriptors, and what holds connections on one side of many
+// should not be held by the one that tests.
+const idleClientsEnv = "SLUICE_IDLE_CLIENTS"
+
+func init() {
+	if settings := os.Getenv(idleClientsEnv); settings != "" {
+		if err := beIdle(settings); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+}
+
+// idleSettings are those of the process.
+type idleSettings struct {
+	Addr, Tenant string
+	TLS          bool
+	Clients      int
+	KeepAlive    uint16 // seconds; they ping in half of it
+}
+
+// idleReport is what it says when all are connected, and again at the end.
+type idleReport struct {
+	Took  time.Duration // until all were connected
+	Lost  int           // connections that the server ended
+	Deaf  int           // connections over which no ping was answered
+	Pings int           // sent on each
+}
+
+// connecting is how many clients connect at a time.
+const connecting = 64
+
+// beIdle connects clients, reports, lets them ping until standard input ends, and
+// reports again. It keeps neither a buffer nor a goroutine for any of them.
+func beIdle(text string) error {
+	var o idleSettings
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
+		return err
+	}
+	began := time.Now()
+	conns, err := connectAll(&o)
+	if err != nil {
+		return err
+	}
+	out := json.NewEncoder(os.Stdout)
+	report := idleReport{Took: time.Since(began)}
+	if err := out.Encode(report); err != nil {
+		return err
+	}
+	stop := make(chan struct{})
+	go func() {
+		_, _ = bufio.NewReader(os.Stdin).ReadByte()
+		close(stop)
+	}()
+	report.Pings = pingAll(conns, time.Duration(o.KeepAlive)*time.Second/2, stop)
+	for _, c := range conns {
+		answers, alive := drained(c)
+		if !alive {
+			report.Lost++
+		} else if report.Pings > 0 && answers == 0 {
+			report.Deaf++
+		}
+	}
+	return out.Encode(report)
+}
+
+func connectAll(o *idleSettings) ([]net.Conn, error) {
+	conns := make([]net.Conn, o.Clients)
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	var all sync.WaitGroup
+	var config *tls.Config
+	if o.TLS {
+		// A listener of this test, with a certificate of an authority of this test.
+		config = &tls.Config{InsecureSkipVerify: true}
+	}
+	for range connecting {
+		all.Go(func() {
+			for failed.Load() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(conns) {
+					return
+				}
+				c, err := dialMQTT(mqttLogin{addr: o.Addr, source: i, tls: config, clientID: fmt.Sprint("idle-", i),
+					user: eventDevice(i) + "@" + o.Tenant, password: devicePass, keepAlive: o.KeepAlive})
+				if err != nil {
+					err = fmt.Errorf("client %d: %w", i, err)
+					failed.Store(&err)
+				}
+				conns[i] = c
+			}
+		})
+	}
+	all.Wait()
+	if err := failed.Load(); err != nil {
+		return nil, *err
+	}
+	return conns, nil
+}
+
+// pingAll has each connection ping every so often, not all at once, and returns how often
+// each has.
+func pingAll(conns []net.Conn, every time.Duration, stop chan struct{}) (rounds int) {
+	const steps = 50
+	tick := time.NewTicker(every / steps)
+	defer tick.Stop()
+	for step := 0; ; step++ {
+		select {
+		case <-stop:
+			return step / steps
+		case <-tick.C:
+		}
+		for i := step % steps; i < len(conns); i += steps {
+			_, _ = conns[i].Write([]byte{mqttPingreq, 0})
+		}
+	}
+}
+
+// drained reads what came over a connection, and says whether it is open.
+func drained(c net.Conn) (pings int, open bool) {
+	buf := make([]byte, 512)
+	for {
+		_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
+		n, err := c.Read(buf)
+		pings += n / 2
+		if err != nil {
+			var timeout net.Error
+			return pings, errors.As(err, &timeout) && timeout.Timeout()
+		}
+	}
+}
+
+// idleClients is such a process.
+type idleClients struct {
+	cmd   *exec.Cmd
+	lines *json.Decoder
+	stop  func() error
+}
+
+// startIdleClients returns when all are connected.
+func startIdleClients(t *testing.T, o idleSettings) (*idleClients, idleReport) {
+	t.Helper()
+	text, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), idleClientsEnv+"="+string(text))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &idleClients{cmd: cmd, lines: json.NewDecoder(out), stop: in.Close}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return c, c.report(t)
+}
+
+func (c *idleClients) report(t *testing.T) (r idleReport) {
+	t.Helper()
+	if err := c.lines.Decode(&r); err != nil {
+		t.Fatalf("the process with the clients said nothing: %v", err)
+	}
+	return r
+}
+
+// end has the clients look at what they got, and ends them.
+func (c *idleClients) end(t *testing.T) idleReport {
+	t.Helper()
+	_ = c.stop()
+	r := c.report(t)
+	if err := c.cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	return r
+}
