@@ -2,17 +2,13 @@ package adapters
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/internal/attempts"
-	"github.com/sluice-iot/sluice/internal/iot"
 )
 
 // Defaults of [AdmissionOptions].
@@ -45,38 +41,9 @@ type AdmissionOptions struct {
 type Request struct {
 	Admit  events.Admit // Adapter is filled in by [Pipeline.Admit]
 	Remote netip.Addr   // where the device connects from; the zero Addr is not limited
-}
 
-// Admission is the answer to a [Request]: the device is let in. It is valid
-// for the upload at hand; ask again for the next one. The zero Admission lets
-// nobody in.
-type Admission struct {
-	req *Request
-	e   *entry
-}
-
-// Admitted returns the function's answer. It is shared and must not be changed.
-func (a Admission) Admitted() *events.Admitted { return a.e.admitted }
-
-// Tenant returns the id of the tenant, never an alias.
-func (a Admission) Tenant() iot.TenantID { return a.e.admitted.TenantObject.ID }
-
-// Device returns the device that the message is from.
-func (a Admission) Device() iot.DeviceID { return a.e.admitted.DeviceID }
-
-// Gateway returns the gateway that acts for the device, or "".
-func (a Admission) Gateway() iot.DeviceID { return a.e.admitted.GatewayID }
-
-// entry is one cached answer with what is computed from it once. It does not
-// change after it was made.
-type entry struct {
-	key      key
-	asked    int64 // when the question was put: Admissions.age
-	admitted *events.Admitted
-	defaults defaults
-	limits   ttlLimits
-	expires  time.Time
-	address  netip.Addr // which asked for it
+	context string // Admit.Context as JSON, where a session keeps it so
+	renewal bool   // of a device that is in
 }
 
 // Admissions answers who may come in. It asks the admission function and keeps
@@ -155,48 +122,55 @@ func (a *Admissions) Close() {
 // answer is given only to the address that asked for it: the cache must not
 // tell others which of their guesses is right.
 func (a *Admissions) Admit(ctx context.Context, r *Request) (Admission, error) {
-	k, err := a.keys.key(r)
+	e, _, err := a.admit(ctx, r, true)
 	if err != nil {
 		return Admission{}, err
 	}
-	now, address := time.Now(), attempts.Address(r.Remote)
+	return Admission{req: r, e: e}, nil
+}
+
+// admit is Admit with the position in the log of notices that the answer is
+// not older than. keep false leaves a new answer to the caller alone.
+func (a *Admissions) admit(ctx context.Context, r *Request, keep bool) (*entry, uint64, error) {
+	k, err := a.keys.key(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	position, now, address := a.follow.recent.position(), time.Now(), attempts.Address(r.Remote)
 	refused := a.refused(r, address, now)
 	if e := a.cache.get(k, now); e != nil && (refused == 0 || e.address == address) {
-		return Admission{r, e}, nil
+		return e, position, nil
 	}
 	if refused > 0 {
-		return Admission{}, attempts.TooMany(refused)
+		return nil, 0, attempts.TooMany(refused)
 	}
 	e, c, first := a.cache.join(k, now)
 	if e != nil {
-		return Admission{r, e}, nil
+		return e, position, nil
 	}
 	if first {
-		a.start(ctx, k, c, r, address)
+		a.start(ctx, k, c, r, keep)
 	}
 	select {
 	case <-c.done:
 	case <-ctx.Done():
-		return Admission{}, ctx.Err()
+		return nil, 0, ctx.Err()
 	}
-	if c.err != nil {
-		return Admission{}, c.err
-	}
-	return Admission{r, c.entry}, nil
+	return c.entry, c.position, c.err
 }
 
-// tryAdmit is Admit for who does not wait; ok is false where it would have to.
-func (a *Admissions) tryAdmit(r *Request) (who Admission, ok bool, err error) {
+// tryAdmit is Admit for who does not wait: nil where it would have to.
+func (a *Admissions) tryAdmit(r *Request) (*entry, error) {
 	k, err := a.keys.key(r)
 	if err != nil {
-		return Admission{}, true, err
+		return nil, err
 	}
 	now, address := time.Now(), attempts.Address(r.Remote)
 	e := a.cache.get(k, now)
 	if e == nil || e.address != address && a.refused(r, address, now) > 0 {
-		return Admission{}, false, nil
+		return nil, nil
 	}
-	return Admission{r, e}, true, nil
+	return e, nil
 }
 
 // AdmissionCounts tell how admissions went since the start.
@@ -219,118 +193,51 @@ func (a *Admissions) Counts() AdmissionCounts {
 
 // renew asks anew for what old answered, unless somebody did so already.
 func (a *Admissions) renew(ctx context.Context, old Admission) (Admission, error) {
-	a.cache.drop(old.e)
+	if old.s != nil {
+		return old.s.readmit(ctx, old.e)
+	}
+	a.drop(old.e)
 	return a.Admit(ctx, old.req)
+}
+
+// renewThen is renew for who does not wait. Those that renew the admission of
+// one session are told one after the other, in the order in which they asked.
+func (a *Admissions) renewThen(old Admission, then func(Admission, error)) {
+	if old.s.owns(old.e) {
+		old.s.renew(old.e, then)
+		return
+	}
+	if !a.aside(func() { then(a.renew(a.base, old)) }) {
+		then(Admission{}, errTooBusy)
+	}
+}
+
+// aside runs f in a goroutine that Close waits for; false after Close.
+func (a *Admissions) aside(f func()) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.closed {
+		a.wg.Go(f)
+	}
+	return !a.closed
+}
+
+// drop forgets an answer.
+func (a *Admissions) drop(e *entry) {
+	e.gone.Store(true)
+	if e.owner == nil {
+		a.cache.drop(e)
+	}
 }
 
 // refused says for how long r's auth-id or address is shut out.
 func (a *Admissions) refused(r *Request, address netip.Addr, now time.Time) time.Duration {
+	if r.renewal {
+		return 0
+	}
 	d := a.address.Blocked(address, now)
 	if a.auth.Full() {
 		d = max(d, a.auth.Blocked(authKey(r), now))
 	}
 	return d
 }
-
-// start runs the call in a goroutine of its own, so that it outlives the
-// request that happened to come first.
-func (a *Admissions) start(ctx context.Context, k key, c *call, r *Request, address netip.Addr) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closed || a.calls >= a.o.MaxCalls {
-		a.cache.finish(k, c, nil, iot.Errorf(iot.ErrUnavailable, TextUnavailable))
-		return
-	}
-	a.calls++
-	request := *r
-	asked, position := a.age(time.Now()), a.follow.recent.position()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.o.Timeout)
-	a.wg.Go(func() {
-		defer cancel()
-		defer context.AfterFunc(a.base, cancel)()
-		e, err := a.ask(ctx, &request, address)
-		if e != nil {
-			e.key, e.asked = k, asked
-		}
-		a.cache.finish(k, c, e, err)
-		if e != nil && a.follow.recent.concerned(e, position) {
-			a.cache.drop(e) // it may tell how things were before the change
-		}
-		a.mu.Lock()
-		a.calls--
-		a.mu.Unlock()
-	})
-}
-
-// ask waits for its turn under the limits and invokes. The auth-id comes first:
-// its few places may wait for the address's many, never the other way round.
-func (a *Admissions) ask(ctx context.Context, r *Request, address netip.Addr) (*entry, error) {
-	id := authKey(r)
-	if err := a.auth.Begin(ctx, id); err != nil {
-		return nil, admissionError(err)
-	}
-	if err := a.address.Begin(ctx, address); err != nil {
-		a.auth.End(id, false)
-		return nil, admissionError(err)
-	}
-	admitted, err := a.invoke(ctx, r)
-	failed := errors.Is(err, iot.ErrUnauthenticated)
-	a.address.End(address, failed)
-	a.auth.End(id, failed)
-	if err != nil {
-		return nil, admissionError(err)
-	}
-	return a.entry(admitted, address), nil
-}
-
-// invoke calls the function and refuses answers that would send a message
-// nowhere. A panic of an in-process function must not take the adapter along.
-func (a *Admissions) invoke(ctx context.Context, r *Request) (admitted *events.Admitted, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			a.o.Logger.Error("admission panicked", "tenant", r.Admit.TenantRef.ID, "adapter", r.Admit.Adapter, "err", fmt.Sprint(p), "stack", string(debug.Stack()))
-			admitted, err = nil, errors.New("admission panicked")
-		}
-	}()
-	admitted, err = events.Call(ctx, a.o.Invoker, r.Admit)
-	switch {
-	case err != nil:
-		return nil, err
-	case admitted == nil || admitted.TenantObject.ID == "" || admitted.DeviceID == "":
-		return nil, errors.New("admission answered without tenant or device")
-	}
-	return admitted, nil
-}
-
-// admissionError turns the end of our own patience into ErrUnavailable.
-func admissionError(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return &shownError{shown: iot.Errorf(iot.ErrUnavailable, TextUnavailable), cause: fmt.Errorf("admission: %w", err)}
-	}
-	return err
-}
-
-func (a *Admissions) entry(admitted *events.Admitted, address netip.Addr) *entry {
-	now := time.Now()
-	age := admitted.MaxAge()
-	if a.o.MaxAge != 0 {
-		age = min(age, a.o.MaxAge)
-	}
-	own := *admitted
-	own.TenantObject = *a.follow.index.shared(&admitted.TenantObject)
-	e := &entry{admitted: &own, address: address, expires: now.Add(age)}
-	if end := admitted.AssertionExpires; !end.IsZero() && end.Before(e.expires) {
-		e.expires = end
-	}
-	e.settle()
-	return e
-}
-
-// settle computes what follows from the answer.
-func (e *entry) settle() {
-	t := &e.admitted.TenantObject
-	e.defaults = mergeDefaults(t.Defaults, e.admitted.Registration.Defaults)
-	e.limits = parseTTLLimits(t.ResourceLimits)
-}
-
-func (e *entry) tenant() iot.TenantID { return e.admitted.TenantObject.ID }

@@ -32,6 +32,8 @@ type shard struct {
 
 // call is one question under way. entry and err are set when done is closed.
 type call struct {
+	position uint64 // in the log of notices, when it was put; set before done is closed
+
 	done  chan struct{}
 	entry *entry
 	err   error
@@ -104,11 +106,11 @@ func (c *cache) join(k key, now time.Time) (e *entry, under *call, first bool) {
 	return nil, under, true
 }
 
-// finish ends a call for all who wait for it and keeps its answer while that
-// is valid.
-func (c *cache) finish(k key, under *call, e *entry, err error) {
+// finish ends a call for all who wait for it and, where keep says so, keeps its
+// answer while that is valid.
+func (c *cache) finish(k key, under *call, e *entry, err error, keep bool) {
 	s, now := c.shard(&k), time.Now()
-	keep := err == nil && now.Before(e.expires)
+	keep = keep && err == nil && c.valid(e, now)
 	s.mu.Lock()
 	delete(s.calls, k)
 	if keep {
@@ -158,7 +160,7 @@ func (c *cache) makeRoom(s *shard, now time.Time) {
 		}
 		if !c.valid(e, now) {
 			c.remove(s, e)
-		} else if first == nil || e.expires.Before(first.expires) {
+		} else if first == nil || e.expires < first.expires {
 			first = e
 		}
 	}

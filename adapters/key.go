@@ -65,14 +65,37 @@ func appendRequest(b []byte, r *Request) ([]byte, error) {
 		b = appendField(b, c.JWT)
 		b = appendField(b, c.SecretID)
 	}
-	if len(q.Context) > 0 {
-		text, err := json.Marshal(q.Context) // sorts the names
+	switch {
+	case r.context != "":
+		b = appendField(b, r.context)
+	case len(q.Context) > 0:
+		text, err := contextText(q.Context)
 		if err != nil {
-			return b, iot.Errorf(iot.ErrInvalid, "client context cannot be written as JSON")
+			return b, err
 		}
 		b = appendField(b, text)
 	}
 	return b, nil
+}
+
+// contextText writes a client context as JSON, "" where there is none.
+func contextText(c map[string]any) (string, error) {
+	if len(c) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(c) // sorts the names
+	if err != nil {
+		return "", iot.Errorf(iot.ErrInvalid, "client context cannot be written as JSON")
+	}
+	return string(text), nil
+}
+
+// expand reads the client context that was kept as JSON.
+func (r *Request) expand() error {
+	if r.context == "" || r.Admit.Context != nil {
+		return nil
+	}
+	return json.Unmarshal([]byte(r.context), &r.Admit.Context)
 }
 
 func appendField[T string | []byte](b []byte, s T) []byte {

@@ -104,10 +104,11 @@ func (a *Admissions) age(now time.Time) int64 { return int64(now.Sub(a.made)) }
 
 // valid reports whether e may be used now.
 func (a *Admissions) valid(e *entry, now time.Time) bool {
-	if e == nil || !now.Before(e.expires) {
+	if e == nil || e.gone.Load() {
 		return false
 	}
-	return e.asked > a.follow.since.Load() || a.age(now) < e.asked+int64(UnfollowedAge)
+	age := a.age(now)
+	return age < e.expires && (e.asked > a.follow.since.Load() || age < e.asked+int64(UnfollowedAge))
 }
 
 // Following implements [NoticeHandler].
@@ -129,16 +130,15 @@ func (a *Admissions) Notice(n Notice) {
 		if f.index.has(n.Tenant) {
 			a.refresh(n.Tenant)
 		}
-	case n.Device == "":
-		a.dropAll(f.index.ofTenant(n.Tenant))
 	default:
-		a.dropAll(f.index.ofDevice(n.Tenant, n.Device))
+		a.dropAll(n.Tenant, n.Device)
 	}
 }
 
-func (a *Admissions) dropAll(entries []*entry) {
-	for _, e := range entries {
-		a.cache.drop(e)
+// dropAll forgets what is known of a device, or with "" of a tenant.
+func (a *Admissions) dropAll(tenant iot.TenantID, device iot.DeviceID) {
+	for _, e := range a.follow.index.end(tenant, device) {
+		a.drop(e)
 	}
 }
 
@@ -163,17 +163,52 @@ func (a *Admissions) refresh(tenant iot.TenantID) {
 
 func (a *Admissions) runRefresh(tenant iot.TenantID) {
 	f := &a.follow
-	for again := true; again; {
-		if a.refreshOnce(tenant) != nil {
-			a.dropAll(f.index.ofTenant(tenant))
+	for again, failures := true, 0; again; {
+		err := a.refreshOnce(tenant)
+		if err != nil {
+			a.dropAll(tenant, "")
 		}
+		wait := a.settleSessions(tenant, err, failures)
+		failures++
 		f.mu.Lock()
-		if again = f.refreshing[tenant]; again {
+		if again = f.refreshing[tenant] || wait > 0; again {
 			f.refreshing[tenant] = false
 		} else {
 			delete(f.refreshing, tenant)
 		}
 		f.mu.Unlock()
+		if wait > 0 && !a.sleep(wait) {
+			return
+		}
+	}
+}
+
+// settleSessions tells the sessions of a tenant what came of asking for it, and
+// says after which time to ask again, because some of them cannot be told.
+func (a *Admissions) settleSessions(tenant iot.TenantID, err error, failures int) time.Duration {
+	if err == nil {
+		return 0
+	}
+	sessions := a.follow.index.sessions(nil, tenant, "")
+	if len(sessions) == 0 {
+		return 0
+	}
+	if !refusal(err) {
+		return backOff(failures, err)
+	}
+	endSessions(sessions, errTenantGone)
+	return 0
+}
+
+// sleep waits; false when a is closed meanwhile.
+func (a *Admissions) sleep(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-a.base.Done():
+		return false
 	}
 }
 
@@ -193,23 +228,23 @@ func (a *Admissions) refreshOnce(tenant iot.TenantID) error {
 	case got == nil || got.ID != tenant || !got.Enabled:
 		return iot.Errorf(iot.ErrForbidden, "tenant is disabled or not registered")
 	}
+	s := newSettings(&got.TenantObject)
+	var barred []*Session
 	for _, e := range a.follow.index.ofTenant(tenant) {
-		if was := &e.admitted.TenantObject; !reflect.DeepEqual(was.Adapters, got.Adapters) || !reflect.DeepEqual(was.TrustedCA, got.TrustedCA) {
-			a.cache.drop(e) // whether it may still come in is the function's to say
-			continue
+		was := &e.settings.object
+		switch {
+		case e.owner != nil:
+			if !e.owner.settled(e, s) {
+				barred = append(barred, e.owner)
+			}
+		case !reflect.DeepEqual(was.Adapters, got.Adapters) || !reflect.DeepEqual(was.TrustedCA, got.TrustedCA):
+			a.drop(e) // whether it may still come in is the function's to say
+		default:
+			a.cache.replace(e, e.withSettings(s))
 		}
-		a.cache.replace(e, e.withTenant(&got.TenantObject))
 	}
+	endSessions(barred, errAdapterOff)
 	return nil
-}
-
-// withTenant is e with other settings of its tenant.
-func (e *entry) withTenant(t *events.TenantObject) *entry {
-	n, admitted := *e, *e.admitted
-	admitted.TenantObject = *t
-	n.admitted = &admitted
-	n.settle()
-	return &n
 }
 
 // recent remembers the latest notices, for answers that were under way when
@@ -248,7 +283,7 @@ func (r *recent) concerned(e *entry, since uint64) bool {
 	}
 	for ; since < r.n; since++ {
 		at := &r.log[since%size]
-		if at.tenant == e.tenant() && (at.device == "" || at.device == e.admitted.DeviceID || at.device == e.admitted.GatewayID) {
+		if at.tenant == e.tenant() && (at.device == "" || at.device == e.device || at.device == e.gateway) {
 			return true
 		}
 	}

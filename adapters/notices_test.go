@@ -166,7 +166,7 @@ func TestChangedTenantIsAskedForOnce(t *testing.T) {
 			t.Errorf("got %d look-ups, want 1 or 2", got)
 		}
 		for _, r := range requests {
-			if got := admit(t, a, r).Admitted().TenantObject.Defaults["color"]; got != "blue" {
+			if got := admit(t, a, r).TenantObject().Defaults["color"]; got != "blue" {
 				t.Fatalf("got color %v, want blue", got)
 			}
 		}

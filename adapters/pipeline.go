@@ -95,7 +95,7 @@ type Upload struct {
 func (p *Pipeline) Publish(ctx context.Context, who Admission, up *Upload) error {
 	start := time.Now()
 	err := p.publish(ctx, who, up)
-	p.o.Meter.Uploaded(&who.Admitted().TenantObject, up, start, err)
+	p.o.Meter.Uploaded(who.TenantObject(), up, start, err)
 	return err
 }
 
@@ -139,28 +139,30 @@ func (p *Pipeline) Submit(who Admission, up *Upload, done func(error)) {
 			p.submitted(who, up, start, downstreamError(eventError(up, err)), done)
 			return
 		}
-		go p.submitAnew(who, up, m, start, done)
+		p.o.Admissions.renewThen(who, func(anew Admission, err error) {
+			if err != nil {
+				p.submitted(who, up, start, err, done)
+				return
+			}
+			p.submitAgain(anew, up, m, start, done)
+		})
 	})
 }
 
 // submitted tells done how a message ended that was submitted at start.
 func (p *Pipeline) submitted(who Admission, up *Upload, start time.Time, err error, done func(error)) {
-	p.o.Meter.Uploaded(&who.Admitted().TenantObject, up, start, err)
+	p.o.Meter.Uploaded(who.TenantObject(), up, start, err)
 	done(err)
 }
 
-// submitAnew sends m again after the router no longer took its assertion.
-func (p *Pipeline) submitAnew(who Admission, up *Upload, m *iot.Message, start time.Time, done func(error)) {
-	anew, err := p.o.Admissions.renew(context.Background(), who) // bounded by itself
-	if err != nil {
-		p.submitted(who, up, start, err, done)
-		return
-	}
-	m = p.again(anew, up, m)
+// submitAgain sends m with a new assertion after the router no longer took the
+// one that it had.
+func (p *Pipeline) submitAgain(who Admission, up *Upload, m *iot.Message, start time.Time, done func(error)) {
+	m = p.again(who, up, m)
 	sent := time.Now()
 	p.o.Downstream.Start(m, func(err error) {
 		p.o.Meter.delivered(m, sent, err)
-		p.submitted(anew, up, start, downstreamError(eventError(up, refusedAgain(err))), done)
+		p.submitted(who, up, start, downstreamError(eventError(up, refusedAgain(err))), done)
 	})
 }
 
@@ -217,14 +219,14 @@ func (p *Pipeline) message(who Admission, up *Upload) *iot.Message {
 		Endpoint: up.Endpoint, Tenant: who.Tenant(), Device: who.Device(), Gateway: who.Gateway(),
 		QoS: up.QoS, ID: newID(), Created: time.Now(),
 		Adapter: p.o.Type, Address: strings.ToValidUTF8(up.Address, "\uFFFD"),
-		Assertion:   who.Admitted().Assertion,
+		Assertion:   who.e.assertion,
 		ContentType: up.ContentType, ContentEncoding: up.ContentEncoding,
 		TTL:     who.e.ttl(up.Endpoint, up.QoS, up.TTL, useDefaults),
 		TTD:     up.TTD,
 		Retain:  up.Retain,
 		Payload: up.Payload,
 	}
-	d := &who.e.defaults
+	d := who.e.defaults
 	if !useDefaults {
 		d = &defaults{}
 	}

@@ -22,28 +22,35 @@ type SessionOptions struct {
 	Meter  *Meter // nil = nothing is counted
 }
 
-// Sessions are the connected devices of one adapter. Safe for concurrent use.
+// Sessions are the connected devices of one adapter. They hear of changes
+// of the registry beside the pipeline's [Admissions]: both are told of each.
+// Safe for concurrent use.
 type Sessions struct {
 	p *Pipeline
 	o SessionOptions
 
-	wg sync.WaitGroup
+	wg   sync.WaitGroup
+	done chan struct{} // closed by Close
 
 	mu      sync.Mutex
-	open    int // those that are being admitted included
-	tenants map[iot.TenantID]int
-	all     map[*Session]struct{}
+	closed  bool
+	taken   int // sessions that are open, and those that are being admitted
+	open    int
+	tenants map[iot.TenantID]int // open sessions
+	queue   []*Session           // to be checked
+	workers int
 }
 
 var _ NoticeHandler = (*Sessions)(nil)
 
-// NewSessions returns the sessions of the adapter that p belongs to. Close them.
+// NewSessions returns the sessions of the adapter that p belongs to. Close
+// them before p's Admissions.
 func NewSessions(p *Pipeline, o SessionOptions) *Sessions {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Meter.hasConnections()
-	return &Sessions{p: p, o: o, tenants: make(map[iot.TenantID]int), all: make(map[*Session]struct{})}
+	return &Sessions{p: p, o: o, done: make(chan struct{}), tenants: make(map[iot.TenantID]int)}
 }
 
 // Full reports whether no further connection is taken. It is asked before a
@@ -54,7 +61,7 @@ func (ss *Sessions) Full() bool {
 	return ss.full()
 }
 
-func (ss *Sessions) full() bool { return ss.o.Max > 0 && ss.open >= ss.o.Max }
+func (ss *Sessions) full() bool { return ss.o.Max > 0 && ss.taken >= ss.o.Max }
 
 // Refused counts an attempt to connect that came to no call of [Sessions.Open],
 // because Full said so ([ErrInstanceConnections]) or no Login could be made of
@@ -65,93 +72,131 @@ func (ss *Sessions) Refused(cipher string, err error) { ss.o.Meter.Attempted("",
 func (ss *Sessions) Len() int {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	return len(ss.all)
+	return ss.open
 }
 
 // Close ends what the sessions do by themselves and waits for it. The sessions
-// are left to whoever opened them.
-func (ss *Sessions) Close() { ss.wg.Wait() }
-
-// Following implements [NoticeHandler].
-func (ss *Sessions) Following(bool) {}
-
-// Notice implements [NoticeHandler]: it closes the sessions that the notice ends.
-func (ss *Sessions) Notice(n Notice) {
+// are left to whoever opened them; no further one is opened.
+func (ss *Sessions) Close() {
 	ss.mu.Lock()
-	var ended []*Session
-	for s := range ss.all {
-		switch {
-		case s.Anonymous() || s.tenant != n.Tenant:
-		case n.Type == NoticeTenant && !n.Enabled, n.Type == NoticeDevicesDeleted, n.Type == NoticeDevice && !n.Enabled && n.Device == s.device:
-			ended = append(ended, s)
-		}
+	if !ss.closed {
+		ss.closed, ss.queue = true, nil
+		close(ss.done)
 	}
 	ss.mu.Unlock()
-	if len(ended) == 0 {
-		return
-	}
-	ss.wg.Go(func() {
-		for _, s := range ended {
-			s.end(iot.Errorf(iot.ErrForbidden, "device or tenant was disabled or deleted"))
-		}
-	})
+	ss.wg.Wait()
 }
 
 // Open lets a device in and keeps it until [Session.Close], or until the
 // session ends by itself: then closer is told why, once. It must not wait, and
 // may be called before Open returns. A login without credential opens an
-// anonymous session, which says with each message whose it is.
+// anonymous session, which says with each message whose it is. Nothing is kept
+// of a password that the registry knows.
 //
 // Errors are those of [Pipeline.Admit], ErrTenantConnections and
 // ErrInstanceConnections. ErrNotFound means that the credentials were
 // accepted, but their device is disabled or not registered.
 func (ss *Sessions) Open(ctx context.Context, l Login, remote netip.Addr, closer func(why error)) (*Session, error) {
-	s, err := ss.enter(ctx, l, remote, closer)
+	s, err := ss.enter(ctx, &l, remote, closer)
 	tenant := l.Tenant.ID
 	if err == nil {
-		tenant = s.tenant
+		tenant = s.Tenant()
 	}
 	ss.o.Meter.Attempted(tenant, l.CipherSuite, err)
 	return s, err
 }
 
-func (ss *Sessions) enter(ctx context.Context, l Login, remote netip.Addr, closer func(error)) (*Session, error) {
-	ss.mu.Lock()
-	if ss.full() {
-		ss.mu.Unlock()
-		return nil, ErrInstanceConnections
-	}
-	ss.open++
-	ss.mu.Unlock()
-	s, err := ss.admit(ctx, l, remote, closer)
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	if err == nil && !s.Anonymous() {
-		if limit := s.own.e.maxConnections(); limit >= 0 && ss.tenants[s.tenant] >= limit {
-			err = ErrTenantConnections
-		}
-	}
-	if err != nil {
-		ss.open--
+func (ss *Sessions) enter(ctx context.Context, l *Login, remote netip.Addr, closer func(error)) (*Session, error) {
+	if err := ss.take(); err != nil {
 		return nil, err
 	}
-	ss.all[s] = struct{}{}
-	ss.o.Meter.Connected(s.tenant)
-	if !s.Anonymous() {
-		ss.tenants[s.tenant]++
+	s, own, position, err := ss.admit(ctx, l, remote, closer)
+	if err == nil {
+		err = ss.add(own)
+	}
+	if err != nil {
+		ss.giveBack()
+		return nil, err
+	}
+	if own == nil {
+		return s, nil
+	}
+	x := &ss.p.o.Admissions.follow
+	s.own.Store(own)
+	x.index.add(own)
+	if x.recent.concerned(own, position) {
+		ss.recheck(s) // it was let in by how things were before the change
 	}
 	return s, nil
 }
 
-func (ss *Sessions) admit(ctx context.Context, l Login, remote netip.Addr, closer func(error)) (*Session, error) {
-	s := &Session{ss: ss, login: l, remote: remote, closer: closer}
+// admit asks for a session's first answer; nil for an anonymous one.
+func (ss *Sessions) admit(ctx context.Context, l *Login, remote netip.Addr, closer func(error)) (*Session, *entry, uint64, error) {
+	s := &Session{ss: ss, closer: closer, remote: remote}
 	if l.Credential == nil {
-		return s, nil
+		return s, nil, 0, nil
 	}
-	who, err := ss.p.Admit(ctx, l.Request("", remote))
+	context, err := contextText(l.Context)
 	if err != nil {
-		return nil, err
+		return nil, nil, 0, err
 	}
-	s.own, s.tenant, s.device = who, who.Tenant(), who.Device()
-	return s, nil
+	r := l.Request("", remote)
+	r.context, r.Admit.Adapter = context, ss.p.o.Type
+	e, position, err := ss.p.o.Admissions.admit(ctx, r, false)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	s.remember(l, context, e.secretID)
+	return s, &entry{answer: e.answer, owner: s}, position, nil
+}
+
+// take holds a place for a connection.
+func (ss *Sessions) take() error {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	switch {
+	case ss.closed:
+		return errTooBusy
+	case ss.full():
+		return ErrInstanceConnections
+	}
+	ss.taken++
+	return nil
+}
+
+func (ss *Sessions) giveBack() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.taken--
+}
+
+// add counts a session in, by its answer; nil for an anonymous one.
+func (ss *Sessions) add(own *entry) error {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	var tenant iot.TenantID
+	if own != nil {
+		tenant = own.tenant()
+		if limit := own.settings.maxConnections; limit >= 0 && ss.tenants[tenant] >= limit {
+			return ErrTenantConnections
+		}
+		ss.tenants[tenant]++
+	}
+	ss.open++
+	ss.o.Meter.Connected(tenant)
+	return nil
+}
+
+// remove takes back what take and add counted.
+func (ss *Sessions) remove(tenant iot.TenantID) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.taken--
+	ss.open--
+	if tenant != "" {
+		if ss.tenants[tenant]--; ss.tenants[tenant] == 0 {
+			delete(ss.tenants, tenant)
+		}
+	}
+	ss.o.Meter.Disconnected(tenant)
 }

@@ -42,14 +42,14 @@ func parseTTLLimits(raw json.RawMessage) ttlLimits {
 // else the default, bounded by the tenant's limit; the limit itself where
 // there is neither. 0 = none.
 func (e *entry) ttl(endpoint iot.Endpoint, qos iot.QoS, own *time.Duration, useDefaults bool) time.Duration {
-	fallback, limit := "", e.limits.Event
+	fallback, limit := "", e.settings.limits.Event
 	switch {
 	case endpoint == iot.CommandResponse:
-		fallback, limit = keyTTLResponse, e.limits.Response
+		fallback, limit = keyTTLResponse, e.settings.limits.Response
 	case endpoint == iot.Telemetry && qos == iot.AtMostOnce:
-		fallback, limit = keyTTLQoS0, e.limits.QoS0
+		fallback, limit = keyTTLQoS0, e.settings.limits.QoS0
 	case endpoint == iot.Telemetry:
-		fallback, limit = keyTTLQoS1, e.limits.QoS1
+		fallback, limit = keyTTLQoS1, e.settings.limits.QoS1
 	}
 	candidate := time.Duration(-1)
 	if own != nil && *own >= 0 {

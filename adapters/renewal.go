@@ -1,0 +1,148 @@
+package adapters
+
+import (
+	"context"
+	"time"
+
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// renewal is one question about a session's own device, for all who need its
+// answer.
+type renewal struct {
+	done chan struct{} // closed when who and err are set
+	who  Admission
+	err  error
+	then []func(Admission, error) // the session's mu
+}
+
+// renewed is the answer of a renewal of what seen answered.
+func (s *Session) renewed(ctx context.Context, seen *entry) (Admission, error) {
+	r := s.renew(seen, nil)
+	select {
+	case <-r.done:
+		return r.who, r.err
+	case <-ctx.Done():
+		return Admission{}, ctx.Err()
+	}
+}
+
+// renew asks anew about the session's own device, once at a time, unless what
+// seen answered was replaced by something that holds; nil = in any case. Before
+// the new answer serves other messages, those that waited for it are told, in
+// the order in which they came: they are to leave first.
+func (s *Session) renew(seen *entry, then func(Admission, error)) *renewal {
+	a := s.ss.p.o.Admissions
+	s.mu.Lock()
+	r, own := s.renewing, s.own.Load()
+	first := r == nil
+	switch {
+	case !first:
+	case s.closed:
+		s.mu.Unlock()
+		return ended(Admission{}, errClosed, then)
+	case seen != nil && own != seen && a.valid(own, time.Now()):
+		s.mu.Unlock()
+		return ended(Admission{e: own, s: s}, nil, then)
+	default:
+		if seen != nil {
+			seen.gone.Store(true)
+		}
+		r = &renewal{done: make(chan struct{})}
+		s.renewing = r
+	}
+	if then != nil {
+		r.then = append(r.then, then)
+	}
+	changes := s.changes
+	s.mu.Unlock()
+	if first && !a.inTurn(context.Background(), func(ctx context.Context) { s.ask(ctx, r, changes) }) {
+		s.answered(r, nil, errTooBusy, changes)
+	}
+	return r
+}
+
+// ended is a renewal that was none.
+func ended(who Admission, err error, then func(Admission, error)) *renewal {
+	r := &renewal{done: make(chan struct{}), who: who, err: err}
+	close(r.done)
+	if then != nil {
+		then(who, err)
+	}
+	return r
+}
+
+// ask puts the question of a renewal. Who the device is does not change while
+// it is connected.
+func (s *Session) ask(ctx context.Context, r *renewal, changes uint32) {
+	a, was := s.ss.p.o.Admissions, s.own.Load()
+	request := s.request("", "")
+	q := a.question(&request, true)
+	n, err := a.ask(ctx, key{}, q)
+	if err != nil {
+		s.answered(r, nil, s.mark(err, ""), changes)
+		return
+	}
+	if n.tenant() != was.tenant() || n.device != was.device {
+		s.answered(r, nil, s.mark(errOtherDevice, ""), changes)
+		return
+	}
+	e := &entry{answer: n, owner: s}
+	s.answered(r, e, nil, changes)
+	if a.follow.recent.concerned(e, q.position) {
+		e.gone.Store(true)
+	}
+}
+
+var errOtherDevice = iot.Errorf(iot.ErrUnauthenticated, "the credentials are another device's now")
+
+// answered ends a renewal and lets e answer from now on.
+func (s *Session) answered(r *renewal, e *entry, err error, changes uint32) {
+	var who Admission
+	if e != nil {
+		who = Admission{e: e, s: s}
+	}
+	for {
+		s.mu.Lock()
+		then := r.then
+		r.then = nil
+		if len(then) == 0 {
+			break
+		}
+		s.mu.Unlock()
+		for _, f := range then {
+			f(who, err)
+		}
+	}
+	defer s.mu.Unlock()
+	s.renewing = nil
+	if e != nil && !s.closed {
+		if changes != s.changes {
+			e.gone.Store(true)
+		}
+		s.ss.p.o.Admissions.follow.index.swap(s.own.Load(), e, false)
+		s.own.Store(e)
+	}
+	r.who, r.err = who, err
+	close(r.done)
+}
+
+// settled gives the session other settings of its tenant, in place of those in
+// e; false where they no longer let it in.
+func (s *Session) settled(e *entry, to *settings) bool {
+	if !to.allows(s.ss.p.o.Type) {
+		return false
+	}
+	anchors := s.byCertificate() && !sameAnchors(e.settings, to)
+	s.mu.Lock()
+	if s.own.Load() == e && !s.closed {
+		n := e.withSettings(to)
+		s.ss.p.o.Admissions.follow.index.swap(e, n, true)
+		s.own.Store(n)
+	}
+	s.mu.Unlock()
+	if anchors {
+		s.ss.recheck(s)
+	}
+	return true
+}
