@@ -1,0 +1,237 @@
+package mqtt
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/sluice-iot/sluice/adapters"
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+const (
+	maxClientID = 1024  // bytes; it is kept as long as the connection
+	maxReceive  = 65535 // the largest Receive Maximum
+	unsupported = 1     // return code of MQTT 3.1.1: unacceptable protocol version
+)
+
+// errRefused: the CONNACK said why.
+var errRefused = errors.New("connection refused")
+
+// welcome takes the CONNECT and answers it (contract: adapters 8.2, 8.3).
+func (c *conn) welcome(ctx context.Context) error {
+	h, body, err := c.next(maxConnect)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errNotInTime
+	case err != nil:
+		return err
+	case h.Type != packets.Connect:
+		return errFirstPacket
+	}
+	if c.version, err = protocolVersion(body); err != nil {
+		c.refuse(connack{unsupported, unsupported}, "", err)
+		return errRefused
+	}
+	pk := packets.Packet{FixedHeader: h.FixedHeader}
+	if err := c.decode(&pk, body); err != nil {
+		return c.refused(err)
+	}
+	if err := c.check(&pk); err != nil {
+		return c.refused(err)
+	}
+	if err := c.enter(ctx, &pk); err != nil {
+		return c.refused(err)
+	}
+	// A notification that the device is connected belongs here: it has to be on
+	// its way before the client is told that it is in.
+	c.accept(&pk)
+	return nil
+}
+
+// protocolVersion reads the level of a CONNECT, which decides how the rest of
+// it is read.
+func protocolVersion(body []byte) (byte, error) {
+	name, level := "", byte(0)
+	if len(body) > 2 {
+		if n := int(binary.BigEndian.Uint16(body)); n <= 6 && len(body) > 2+n {
+			name, level = string(body[2:2+n]), body[2+n]
+		}
+	}
+	switch {
+	case name == "MQTT" && (level == 4 || level == 5), name == "MQIsdp" && level == 3:
+		return level, nil
+	case name == "MQTT", name == "MQIsdp":
+		return 0, &fault{unsupported, "unsupported protocol version: want MQTT 3.1.1 or 5"}
+	}
+	return 0, errFirstPacket
+}
+
+// check finds what is wrong with a CONNECT by itself and takes over what it
+// says about the connection. An empty password and an empty will are allowed.
+func (c *conn) check(pk *packets.Packet) error {
+	p, id := &pk.Connect, pk.Connect.ClientIdentifier
+	switch {
+	case pk.ReservedBit != 0:
+		return &fault{packets.ErrProtocolViolation.Code, "reserved flag of CONNECT is set"}
+	case p.WillQos > 2 || !p.WillFlag && (p.WillQos > 0 || p.WillRetain):
+		return &fault{packets.ErrProtocolViolation.Code, "will flags contradict each other"}
+	case pk.Properties.AuthenticationMethod != "":
+		return &fault{packets.ErrBadAuthenticationMethod.Code, "enhanced authentication is not available"}
+	case len(id) > maxClientID:
+		return &fault{packets.ErrClientIdentifierNotValid.Code, "client identifier has more than 1024 bytes"}
+	case id == "" && c.version < 5 && !p.Clean:
+		return &fault{packets.ErrClientIdentifierNotValid.Code, "client identifier is empty and Clean Session is not set"}
+	}
+	c.keepAlive = time.Duration(p.Keepalive) * time.Second
+	if c.version == 5 {
+		c.quiet = pk.Properties.RequestProblemInfoFlag && pk.Properties.RequestProblemInfo == 0
+		c.maxSize = int(min(pk.Properties.MaximumPacketSize, 1<<28))
+	}
+	return c.takeWill(pk)
+}
+
+// enter opens the session of the client, by the first of its proofs that holds:
+// certificate, token, password (contract: adapters 2.7).
+func (c *conn) enter(ctx context.Context, pk *packets.Packet) error {
+	if c.a.o.Sessions.Full() {
+		return adapters.ErrInstanceConnections
+	}
+	if c.a.o.NoAuthentication {
+		return c.openSession(ctx, adapters.Login{})
+	}
+	p := &pk.Connect
+	l, some, err := adapters.CertificateLogin(c.tls)
+	if some && err == nil {
+		if err = c.login(ctx, l, p.ClientIdentifier); err == nil || !p.UsernameFlag && !p.PasswordFlag || !passes(err) {
+			return err
+		}
+	}
+	next, failed := credentials(p)
+	if failed != nil {
+		if err != nil {
+			return err // of the certificate
+		}
+		return failed
+	}
+	return c.login(ctx, next, p.ClientIdentifier)
+}
+
+// passes reports whether a certificate was refused for what it is, so that
+// another proof may stand in for it.
+func passes(err error) bool {
+	return errors.Is(err, iot.ErrUnauthenticated) || errors.Is(err, iot.ErrInvalid)
+}
+
+// credentials reads the password: a token, or what belongs to the user name.
+func credentials(p *packets.ConnectParams) (adapters.Login, error) {
+	if !p.PasswordFlag && !p.UsernameFlag {
+		return adapters.Login{}, iot.Errorf(iot.ErrUnauthenticated, "credentials are missing: want a user name auth-id@tenant with a password, a token or a client certificate")
+	}
+	user, password := string(p.Username), string(p.Password)
+	if adapters.IsToken(password) {
+		tenant, authID := clientIDAddress(p.ClientIdentifier)
+		l, err := adapters.TokenLogin(password, tenant, authID)
+		if err == nil {
+			return l, nil
+		}
+		if l, failed := adapters.PasswordLogin(user, password); failed == nil {
+			return l, nil
+		}
+		return l, err
+	}
+	return adapters.PasswordLogin(user, password)
+}
+
+// clientIDAddress finds tenant and auth-id in a client identifier such as
+// tenants/T/devices/D; they are empty where it has less than three segments.
+func clientIDAddress(id string) (iot.TenantID, string) {
+	s := strings.Split(id, "/")
+	if len(s) < 3 {
+		return "", ""
+	}
+	return iot.TenantID(strings.Clone(s[len(s)-3])), strings.Clone(s[len(s)-1])
+}
+
+// login opens a session with the client identifier as context.
+func (c *conn) login(ctx context.Context, l adapters.Login, id string) error {
+	if id != "" {
+		if l.Context == nil {
+			l.Context = make(map[string]any, 1)
+		}
+		l.Context["client-id"] = strings.Clone(id)
+	}
+	return c.openSession(ctx, l)
+}
+
+func (c *conn) openSession(ctx context.Context, l adapters.Login) (err error) {
+	c.session, err = c.a.o.Sessions.Open(ctx, l, c.remote, c.revoke)
+	if err == nil && !c.session.Anonymous() {
+		c.who = owner{c.session.Tenant(), c.session.Device()}
+	}
+	return err
+}
+
+// accept tells the client that it is in. A client of the same device with the
+// same identifier goes.
+func (c *conn) accept(pk *packets.Packet) {
+	ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}}
+	c.id = strings.Clone(pk.Connect.ClientIdentifier)
+	if c.id == "" {
+		c.id = rand.Text()
+		ack.Properties.AssignedClientID = c.id
+	} else {
+		c.a.takeOver(c)
+	}
+	p := &ack.Properties
+	p.ReceiveMaximum = uint16(c.a.o.MaxInFlight)
+	p.MaximumQos, p.MaximumQosFlag = 1, true
+	p.MaximumPacketSize = uint32(c.a.maxPacket + 1 + lengthSize(c.a.maxPacket))
+	p.SubIDAvailableFlag, p.SharedSubAvailableFlag = true, true // and not available
+	p.SessionExpiryIntervalFlag = pk.Properties.SessionExpiryInterval > 0
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.send(&ack)
+	c.connected = true
+	c.left()
+	c.kick()
+}
+
+// lengthSize is how many bytes a remaining length takes.
+func lengthSize(n int) int {
+	size := 1
+	for ; n > 127; n >>= 7 {
+		size++
+	}
+	return size
+}
+
+// refused answers a CONNECT that failed with err. A client of MQTT 3.1.1 that
+// breaks the rules of the protocol gets no answer.
+func (c *conn) refused(err error) error {
+	code, text := connackOf(err)
+	if code.v3 == 0 && c.version < 5 {
+		return err
+	}
+	c.refuse(code, text, err)
+	return errRefused
+}
+
+// refuse sends a CONNACK, and nothing after it.
+func (c *conn) refuse(code connack, text string, err error) {
+	c.log().Debug("connection refused", "client", c.version, "code", code.v5, "err", err)
+	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ReasonCode: code.v3}
+	if c.version == 5 {
+		pk.ReasonCode, pk.Properties.ReasonString = code.v5, reasonString(text)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.send(&pk)
+	c.markEnded("refused: " + err.Error())
+}
