@@ -173,7 +173,7 @@ func TestChangedTenantIsAskedForOnce(t *testing.T) {
 		if got := len(inv.Calls()); got != devices {
 			t.Errorf("got %d admissions, want %d", got, devices)
 		}
-		inv.Adapters(events.TenantAdapter{Type: "hono-mqtt", Enabled: true})
+		inv.Adapters(events.TenantAdapter{Type: "hono-mqtt"}, events.TenantAdapter{Type: "hono-http", Enabled: true})
 		a.Notice(changed)
 		synctest.Wait()
 		if got := a.Cached(); got != 0 {

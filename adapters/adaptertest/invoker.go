@@ -2,31 +2,15 @@ package adaptertest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/internal/iot"
-)
-
-// The population that a new [Invoker] knows. Every device logs in with its id
-// as auth-id and [Password]. Device2 and DisabledDevice may be acted for by
-// Gateway; OtherDevice may not.
-const (
-	Tenant      iot.TenantID = "tenant-1"
-	Alias       iot.TenantID = "alias-1" // of Tenant
-	OtherTenant iot.TenantID = "tenant-2"
-	OffTenant   iot.TenantID = "tenant-off" // the adapter is disabled for it
-
-	Device         iot.DeviceID = "device-1"
-	Device2        iot.DeviceID = "device:2"
-	OtherDevice    iot.DeviceID = "device-3"
-	DisabledDevice iot.DeviceID = "device-off"
-	Gateway        iot.DeviceID = "gateway-1"
-
-	Password = "se:cret@1"
 )
 
 // Invoker is an admission function with a population of its own. Its answers
@@ -42,7 +26,9 @@ type Invoker struct {
 	deviceDefaults map[string]any
 	limits         string
 	adapters       []events.TenantAdapter
+	anchors        []json.RawMessage
 	lookups        int
+	changes
 }
 
 var _ events.Invoker = (*Invoker)(nil)
@@ -112,47 +98,63 @@ func (i *Invoker) Invoke(ctx context.Context, req events.Request) (events.Reply,
 }
 
 func (i *Invoker) admit(q events.Admit) (events.Reply, error) {
-	tenant := q.TenantRef.ID
-	if tenant == Alias {
-		tenant = Tenant
-	}
-	device, gateway := q.DeviceID, iot.DeviceID("")
+	id := identity{tenant: known(q.TenantRef.ID), device: q.DeviceID}
 	if q.Credential != nil {
-		if !authentic(tenant, q.Credential) {
-			return nil, iot.Errorf(iot.ErrUnauthenticated, "bad credentials")
-		}
-		own := iot.DeviceID(q.Credential.AuthID)
-		if device == "" {
-			device = own
-		}
-		if device != own {
-			gateway = own
+		var err error
+		if id, err = i.identify(q.TenantRef, q.Credential); err != nil {
+			return nil, err
 		}
 	}
-	switch {
-	case tenant == OffTenant:
-		return nil, iot.Errorf(iot.ErrForbidden, "adapter is disabled")
-	case tenant != Tenant && tenant != OtherTenant:
-		return nil, iot.Errorf(iot.ErrNotFound, "tenant is disabled or not registered")
-	case device == DisabledDevice || !slices.Contains(population, device):
-		return nil, iot.Errorf(iot.ErrNotFound, "device is disabled or not registered")
-	case gateway != "" && (gateway != Gateway || device != Device2):
-		return nil, iot.Errorf(iot.ErrForbidden, "gateway is disabled or not registered")
+	device, gateway := id.device, iot.DeviceID("")
+	if q.DeviceID != "" && q.DeviceID != id.device {
+		device, gateway = q.DeviceID, id.device
+	}
+	if err := i.registered(id.tenant, device, gateway, q.Adapter); err != nil {
+		return nil, err
 	}
 	i.tokens++
 	return &events.Admitted{
-		TenantObject: i.object(tenant),
+		TenantObject: i.object(id.tenant),
 		DeviceID:     device, GatewayID: gateway,
 		Registration:     events.Registration{DeviceID: device, Defaults: i.deviceDefaults},
 		Assertion:        fmt.Sprintf("token-%d", i.tokens),
 		AssertionExpires: time.Now().Add(24 * time.Hour),
+		SecretID:         id.secret,
 		CacheFor:         time.Hour,
 	}, nil
 }
 
+// registered says whether a device, maybe by a gateway, may use an adapter. i.mu
+// is held.
+func (i *Invoker) registered(tenant iot.TenantID, device, gateway iot.DeviceID, adapter string) error {
+	created := gateway == ProvisioningGateway && strings.HasPrefix(string(device), Provisioned)
+	switch {
+	case tenant == OffTenant, !i.allows(adapter):
+		return iot.Errorf(iot.ErrForbidden, "adapter is disabled")
+	case i.off[tenant]:
+		return iot.Errorf(iot.ErrForbidden, "tenant is disabled or not registered")
+	case tenant != Tenant && tenant != OtherTenant:
+		return iot.Errorf(iot.ErrNotFound, "tenant is disabled or not registered")
+	case device == DisabledDevice, i.gone[device], !created && !slices.Contains(population, device):
+		return iot.Errorf(iot.ErrNotFound, "device is disabled or not registered")
+	case gateway != "" && !created && (gateway != Gateway || device != Device2), i.gone[gateway]:
+		return iot.Errorf(iot.ErrForbidden, "gateway is disabled or not registered")
+	}
+	return nil
+}
+
+func (i *Invoker) allows(adapter string) bool {
+	for _, a := range i.adapters {
+		if a.Type == adapter {
+			return a.Enabled
+		}
+	}
+	return len(i.adapters) == 0
+}
+
 // object is the tenant as adapters see it. i.mu is held.
 func (i *Invoker) object(tenant iot.TenantID) events.TenantObject {
-	return events.TenantObject{ID: tenant, Enabled: true, Defaults: i.tenantDefaults, ResourceLimits: []byte(i.limits), Adapters: i.adapters}
+	return events.TenantObject{ID: tenant, Enabled: true, Defaults: i.tenantDefaults, ResourceLimits: []byte(i.limits), Adapters: i.adapters, TrustedCA: i.anchors}
 }
 
 // tenant answers for a tenant that exists.
@@ -162,6 +164,9 @@ func (i *Invoker) tenant(q events.TenantGet) (events.Reply, error) {
 	i.lookups++
 	if i.fail != nil {
 		return nil, i.fail
+	}
+	if i.off[q.ID] {
+		return nil, iot.Errorf(iot.ErrNotFound, "tenant is disabled or not registered")
 	}
 	return &events.TenantGot{TenantObject: i.object(q.ID), CacheFor: 180 * time.Second}, nil
 }
@@ -180,9 +185,13 @@ func (i *Invoker) Adapters(list ...events.TenantAdapter) {
 	i.adapters = list
 }
 
-var population = []iot.DeviceID{Device, Device2, OtherDevice, DisabledDevice, Gateway}
-
-func authentic(tenant iot.TenantID, c *events.Credential) bool {
-	return slices.Contains([]iot.TenantID{Tenant, OtherTenant, OffTenant}, tenant) &&
-		slices.Contains(population, iot.DeviceID(c.AuthID)) && c.Password == Password
+// TrustedCA sets the trust anchors (JSON) of every tenant from now on; they say
+// nothing about which certificates are accepted.
+func (i *Invoker) TrustedCA(anchors ...string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.anchors = nil
+	for _, a := range anchors {
+		i.anchors = append(i.anchors, json.RawMessage(a))
+	}
 }
