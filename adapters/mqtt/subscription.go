@@ -153,14 +153,15 @@ type wish struct {
 }
 
 // readSubscribe reads the filters of a SUBSCRIBE in their order. Of several
-// with one key the last is tried and answers for the others.
+// with one key the last is tried and answers for the others. The filters are
+// copied: what is made of them outlives the packet.
 func readSubscribe(filters packets.Subscriptions, who owner) []wish {
 	wishes := make([]wish, len(filters))
 	last := make(map[subscriptionKey]int)
 	for i := range slices.Backward(filters) {
 		w := &wishes[i]
 		w.like = -1
-		if w.subscription, w.err = parseFilter(filters[i].Filter, filters[i].Qos, who); w.err != nil {
+		if w.subscription, w.err = parseFilter(strings.Clone(filters[i].Filter), filters[i].Qos, who); w.err != nil {
 			continue
 		}
 		if later, ok := last[w.key]; ok {
@@ -175,15 +176,12 @@ func readSubscribe(filters packets.Subscriptions, who owner) []wish {
 // subscriptions are those of one client. Not safe for concurrent use.
 type subscriptions struct{ list []subscription }
 
-// add keeps a copy of sub, in the place of one with the same key.
+// add keeps sub, in the place of one with the same key.
 func (s *subscriptions) add(sub subscription) error {
 	at := s.index(sub.key)
 	if at < 0 && len(s.list) >= maxSubscriptions {
 		return errSubscriptions
 	}
-	sub.spelling, sub.tenant, sub.device = strings.Clone(sub.spelling), strings.Clone(sub.tenant), strings.Clone(sub.device)
-	sub.verb = strings.Clone(sub.verb)
-	sub.key.tenant, sub.key.device = iot.TenantID(strings.Clone(string(sub.key.tenant))), iot.DeviceID(strings.Clone(string(sub.key.device)))
 	if at < 0 {
 		s.list = append(s.list, sub)
 	} else {
