@@ -1,10 +1,11 @@
 // Command sluice-edge is the router and the protocol adapters, and nothing else: no
 // store, no functions, no management, no operator's commands. Its flags, its
 // configuration and its environment are those of `sluice router` and `sluice
-// adapter http`.
+// adapter`.
 //
 //	sluice-edge router --config /etc/sluice/router.yaml
 //	sluice-edge adapter http --config /etc/sluice/adapter.yaml
+//	sluice-edge adapter http mqtt # both, and MQTT over WebSocket
 //	sluice-edge health    # for containers without a shell: exit code 0 when ready
 package main
 
@@ -55,14 +56,31 @@ type part struct {
 
 var parts = []part{
 	{[]string{"router"}, "run the AMQP 1.0 router", edge.Parts{Router: true}, config.RouterListeners},
-	{[]string{"adapter", "http"}, "run the HTTP adapter", edge.Parts{HTTP: true}, func() []config.Listener { return config.AdapterListeners("http") }},
+	adapter("run the HTTP adapter", "http"),
+	adapter("run the MQTT adapter", "mqtt"),
+}
+
+// adapter is the part with the named adapters.
+func adapter(about string, names ...string) part {
+	return part{append([]string{"adapter"}, names...), about, edge.AdapterParts(names...), func() []config.Listener { return config.AdapterListeners(names...) }}
+}
+
+// find returns the part that args begin with, and the rest of them.
+func find(args []string) (p part, rest []string, ok bool) {
+	for _, p := range parts {
+		if n := len(p.words); len(args) >= n && slices.Equal(args[:n], p.words) {
+			if p.words[0] == "adapter" && len(args) > n && slices.Contains(edge.Adapters, args[n]) && args[n] != p.words[1] {
+				return adapter("", p.words[1], args[n]), args[n+1:], true
+			}
+			return p, args[n:], true
+		}
+	}
+	return part{}, args, false
 }
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	for _, p := range parts {
-		if n := len(p.words); len(args) >= n && slices.Equal(args[:n], p.words) {
-			return p.serve(ctx, args[n:], stderr)
-		}
+	if p, rest, ok := find(args); ok {
+		return p.serve(ctx, rest, stderr)
 	}
 	switch {
 	case len(args) == 0:
@@ -78,7 +96,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		usage(stdout)
 		return nil
 	}
-	return fmt.Errorf("%q: expected router, adapter http, health or --version", strings.Join(args, " "))
+	return fmt.Errorf("%q: expected router, adapter http, adapter mqtt, health or --version", strings.Join(args, " "))
 }
 
 func usage(w io.Writer) {

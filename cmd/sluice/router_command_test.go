@@ -187,8 +187,9 @@ func TestFigures(t *testing.T) {
 	}
 	for _, want := range []string{
 		"sluice_build_info{", "sluice_router_connections{", "sluice_router_notices_tenants ", "sluice_router_logins_refused_total ",
-		"sluice_router_ingress_refused_total 0", `sluice_registry_changes_posted_total{result="left"} 0`, `sluice_adapter_admissions_total{result="miss"} 0`,
-		"sluice_adapter_admissions_kept 0", "sluice_adapter_admission_calls 0", "sluice_adapter_registry_followed ",
+		"sluice_router_ingress_refused_total 0", `sluice_registry_changes_posted_total{result="left"} 0`, `sluice_adapter_admissions_total{adapter="hono-http",result="miss"} 0`,
+		`sluice_adapter_admissions_kept{adapter="hono-mqtt"} 0`, `sluice_adapter_admission_calls{adapter="hono-http"} 0`, "sluice_adapter_registry_followed{",
+		`hono_connections_unauthenticated{component_name="hono-mqtt",component_type="adapter",`,
 	} {
 		if !strings.Contains(string(text), "\n"+want) {
 			t.Errorf("%s is missing", want)

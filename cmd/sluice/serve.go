@@ -50,7 +50,7 @@ func newUpCommand() *cobra.Command {
 		Short: "Run everything in one process",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd, s, edge.Parts{Router: true, HTTP: true}, &installation{demo: demo, withIdentity: true, withEvents: true}, config.DefaultListeners())
+			return serve(cmd, s, edge.Parts{Router: true, HTTP: true, MQTT: true}, &installation{demo: demo, withIdentity: true, withEvents: true}, config.DefaultListeners())
 		},
 	}
 	s = addSettings(cmd.Flags())
@@ -76,12 +76,15 @@ func newRouterCommand() *cobra.Command {
 func newAdapterCommand() *cobra.Command {
 	var s *command.Settings
 	cmd := &cobra.Command{
-		Use:       "adapter http",
-		Short:     "Run a protocol adapter",
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"http"},
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd, s, edge.Parts{HTTP: true}, nil, config.AdapterListeners("http"))
+		Use:   "adapter http|mqtt...",
+		Short: "Run protocol adapters",
+		Long: "Run protocol adapters.\n\n" +
+			"  http  devices that use HTTP/1.1 and HTTP/2\n" +
+			"  mqtt  devices that use MQTT 3.1.1 and 5; beside http also over WebSocket, at /mqtt of its ports",
+		Args:      cobra.MatchAll(cobra.MinimumNArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: edge.Adapters,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return serve(cmd, s, edge.AdapterParts(args...), nil, config.AdapterListeners(args...))
 		},
 	}
 	s = addSettings(cmd.Flags())

@@ -18,7 +18,7 @@ import (
 )
 
 // ports are what the pages name and other programs may hold already.
-var ports = []string{"15672", "15671", "8080", "8443", "28080", "28443", "8088", "8089", "8090", "5672", "25672", "5673", "8444", "8445", "8180", "5432", "8000", "9001"}
+var ports = []string{"15672", "15671", "8080", "8443", "1883", "8883", "28080", "28443", "8088", "8089", "8090", "5672", "25672", "5673", "8444", "8445", "8180", "5432", "8000", "9001"}
 
 // reader follows one page.
 type reader struct {
@@ -123,7 +123,7 @@ func needs(t *testing.T, b block) {
 		_, err := exec.LookPath("npm")
 		need(t, "Node with npm", err)
 	}
-	for _, tool := range []string{"curl", "sqlite3"} {
+	for _, tool := range []string{"curl", "sqlite3", "mosquitto_pub", "mosquitto_sub"} {
 		if regexp.MustCompile(`(?m)(^|\s|[|(])` + tool + ` `).MatchString(b.code) {
 			_, err := exec.LookPath(tool)
 			need(t, tool, err)

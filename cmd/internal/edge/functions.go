@@ -103,12 +103,14 @@ func (p *Process) instance() string {
 		host = "local"
 	}
 	switch {
-	case p.parts.Router && p.parts.HTTP:
+	case p.parts.Router && p.parts.adapter():
 		return "up/" + host
 	case p.parts.Router:
 		return "router/" + host
-	default:
+	case p.parts.HTTP:
 		return "adapters/http-" + host
+	default:
+		return "adapters/mqtt-" + host
 	}
 }
 

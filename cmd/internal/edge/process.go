@@ -7,14 +7,15 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/adapters/downstream"
 	adapterhttp "github.com/sluice-iot/sluice/adapters/http"
+	adaptermqtt "github.com/sluice-iot/sluice/adapters/mqtt"
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/internal/assertion"
 	"github.com/sluice-iot/sluice/internal/auth"
@@ -39,7 +40,19 @@ const (
 type Parts struct {
 	Router bool
 	HTTP   bool // the HTTP adapter
+	MQTT   bool // the MQTT adapter
 }
+
+// Adapters are the names of the adapters.
+var Adapters = []string{"http", "mqtt"}
+
+// AdapterParts are the named adapters; names that are not in [Adapters] do not count.
+func AdapterParts(names ...string) Parts {
+	return Parts{HTTP: slices.Contains(names, "http"), MQTT: slices.Contains(names, "mqtt")}
+}
+
+// adapter says whether there is an adapter.
+func (p Parts) adapter() bool { return p.HTTP || p.MQTT }
 
 // Functions are the functions of the same process. Their methods are
 // called in the order in which they stand here, each once unless an earlier one fails,
@@ -95,8 +108,8 @@ type Process struct {
 	follower   *notices.Follower // of the registry, for the router
 	ingress    *notices.Ingress
 	downstream *downstream.Set
-	admissions *adapters.Admissions
 	http       *adapterhttp.Adapter
+	mqtt       *adaptermqtt.Adapter
 
 	sockets map[string][]Socket // by role
 	group   sync.WaitGroup
@@ -203,6 +216,9 @@ func (p *Process) roles() []string {
 	if p.parts.HTTP {
 		roles = append(roles, config.RoleHTTPAdapter)
 	}
+	if p.parts.MQTT {
+		roles = append(roles, config.RoleMQTTAdapter)
+	}
 	if p.functions != nil {
 		roles = append(roles, p.functions.Roles()...)
 	}
@@ -263,13 +279,7 @@ func (p *Process) goServe(what string, f func() error) {
 // stop ends the parts in the order in which they feed each other.
 func (p *Process) stop() {
 	p.Health.Stopping()
-	if p.http != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), stopUploads)
-		if err := p.http.Shutdown(ctx); err != nil {
-			p.log.Warn("uploads were cut off", "err", err)
-		}
-		cancel()
-	}
+	p.stopAdapters()
 	if p.router != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), stopRouter)
 		p.router.Shutdown(ctx)

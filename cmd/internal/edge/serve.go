@@ -34,12 +34,8 @@ func (p *Process) serve(work context.Context) error {
 	if p.downstream != nil {
 		p.goServe("downstream", func() error { return p.downstream.Run(work) })
 	}
-	for _, s := range p.sockets[config.RoleHTTPAdapter] {
-		conf, err := listen.ConfiguredTLS(s.Config, p.Own, p.log, "h2", "http/1.1")
-		if err != nil {
-			return err
-		}
-		p.goServe("adapter http", func() error { return p.http.Serve(work, s.Listener, conf) })
+	if err := p.serveAdapters(work); err != nil {
+		return err
 	}
 	for role, sockets := range p.sockets {
 		for _, s := range sockets {
