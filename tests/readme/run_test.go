@@ -274,7 +274,9 @@ func (r *reader) environment(code string) []string {
 	if regexp.MustCompile(`sluice up|make run`).MatchString(code) && !strings.Contains(code, "--config") {
 		env = append(env, "SLUICE_LISTENERS="+r.moved(`[{role: northbound, address: "127.0.0.1:15672"},
 			{role: northbound, address: "127.0.0.1:15671", tls: {}}, {role: adapter/http, address: "127.0.0.1:8080"},
-			{role: adapter/http, address: "127.0.0.1:8443", tls: {}}, {role: management, address: "127.0.0.1:28080"},
+			{role: adapter/http, address: "127.0.0.1:8443", tls: {}},
+			{role: adapter/mqtt, address: "127.0.0.1:1883"}, {role: adapter/mqtt, address: "127.0.0.1:8883", tls: {}},
+			{role: management, address: "127.0.0.1:28080"},
 			{role: management, address: "127.0.0.1:28443", tls: {}}, {role: health, address: "127.0.0.1:8088"}]`))
 	}
 	if strings.Contains(code, "sluice consume") && !strings.Contains(code, "--url") {
