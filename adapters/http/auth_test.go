@@ -220,3 +220,32 @@ func TestTwoAuthorizationHeaders(t *testing.T) {
 		t.Errorf("got %d %s, want 400", rec.Code, rec.Body)
 	}
 }
+
+// A connection may change its mind about who it speaks for.
+func TestTokensOfOneConnection(t *testing.T) {
+	inv := &believer{}
+	w := withInvoker(t, inv)
+	base, client := serve(t, w.Adapter)
+	plain := jwt(jwtHeader, `{"aud":"x","iat":1,"exp":4000000000}`)
+	other := jwt(jwtHeader, `{"aud":"y","iat":1,"exp":4000000000}`)
+	huge := jwt(jwtHeader, `{"aud":"`+strings.Repeat("x", 8000)+`","iat":1,"exp":4000000000}`)
+	for _, tt := range []struct {
+		token  string
+		device iot.DeviceID
+	}{{plain, "a"}, {plain, "a"}, {plain, "b"}, {other, "b"}, {plain, "b"}, {huge, "c"}, {huge, "c"}} {
+		r, _ := nethttp.NewRequestWithContext(t.Context(), "PUT", base+"/telemetry/tenant-1/"+string(tt.device), strings.NewReader("x"))
+		r.Header.Set("Authorization", "Bearer "+tt.token)
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		sent := w.down.Sent()
+		if resp.StatusCode != 202 || sent[len(sent)-1].Device != tt.device || sent[len(sent)-1].Gateway != "" {
+			t.Errorf("got %d and a message of %q, want 202 and %q", resp.StatusCode, sent[len(sent)-1].Device, tt.device)
+		}
+	}
+	if got := len(inv.asked()); got != 4 {
+		t.Errorf("got %d questions, want 4", got)
+	}
+}

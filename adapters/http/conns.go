@@ -83,6 +83,8 @@ type peer struct {
 	login adapters.Login
 	ok    bool // it has a certificate
 	err   error
+
+	token atomic.Pointer[tokenRead] // the latest; nil = none
 }
 
 type peerKey struct{}

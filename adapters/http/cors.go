@@ -18,14 +18,15 @@ const exposedHeaders = "hono-command, hono-cmd-req-id"
 
 // cors adds what a cross-origin request needs to its response. It returns
 // ErrForbidden for an origin that is not the configured one.
-func (a *Adapter) cors(h nethttp.Header, r *nethttp.Request) error {
+func (a *Adapter) cors(w nethttp.ResponseWriter, r *nethttp.Request) error {
 	if a.o.AllowedOrigin != "*" {
-		h.Add("Vary", "Origin")
+		w.Header().Add("Vary", "Origin")
 	}
 	origin := r.Header.Get("Origin")
 	if origin == "" {
 		return nil
 	}
+	h := w.Header()
 	if a.o.AllowedOrigin != "*" && origin != a.o.AllowedOrigin {
 		return iot.Errorf(iot.ErrForbidden, "origin is not allowed")
 	}

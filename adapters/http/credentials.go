@@ -33,19 +33,51 @@ func (p *peer) logIn(r *nethttp.Request, t *target) (adapters.Login, error) {
 	case strings.EqualFold(scheme, "Basic"):
 		return basicLogin(token)
 	case strings.EqualFold(scheme, "Bearer"):
-		return tokenLogin(token, t)
+		return p.tokenLogin(token, t)
 	}
 	return adapters.Login{}, unauthenticated("unknown scheme of the Authorization header: want Basic or Bearer")
 }
 
+// tokenRead is what was read of a token, which a client sends with every request.
+// Whether it is true is found out anew for each.
+type tokenRead struct {
+	token          string
+	tenant, device string // of the URI
+	login          adapters.Login
+}
+
+// maxTokenKept bounds what an idle connection holds.
+const maxTokenKept = 4 << 10
+
 // tokenLogin takes tenant and auth-id from the URI where the token does not name
 // them: the auth-id stands where the device's id does, so that such a token is good
 // for the device itself only.
-func tokenLogin(token string, t *target) (adapters.Login, error) {
-	if !adapters.IsToken(token) {
-		return adapters.Login{}, unauthenticated("malformed credentials: the Bearer token is no signed JWT with typ JWT")
+func (p *peer) tokenLogin(token string, t *target) (adapters.Login, error) {
+	if k := p.token.Load(); k != nil && k.tenant == t.tenant && k.device == t.device && sameSecret(k.token, token) {
+		return k.login, nil
 	}
-	return adapters.TokenLogin(token, iot.TenantID(t.tenant), t.device)
+	if len(token) > maxTokenKept {
+		return adapters.TokenLogin(token, iot.TenantID(t.tenant), t.device)
+	}
+	// What is kept must not hold the header that it came in.
+	k := &tokenRead{token: strings.Clone(token), tenant: strings.Clone(t.tenant), device: strings.Clone(t.device)}
+	var err error
+	if k.login, err = adapters.TokenLogin(k.token, iot.TenantID(k.tenant), k.device); err == nil {
+		p.token.Store(k)
+	}
+	return k.login, err
+}
+
+// sameSecret takes as long for every b of the length of a.
+func sameSecret(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	var differ byte
+	for i := range len(a) {
+		differ |= a[i] ^ b[i]
+	}
+	return differ == 0
 }
 
 // basicLogin reads user-id:password in Base64 (RFC 7617).

@@ -73,8 +73,8 @@ func TestVersionsOverTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if resp.ProtoMajor != version || resp.StatusCode != 202 {
-			t.Errorf("got HTTP/%d status %d, want HTTP/%d 202", resp.ProtoMajor, resp.StatusCode, version)
+		if resp.ProtoMajor != version || resp.StatusCode != 202 || resp.Header.Get("Content-Length") != "0" {
+			t.Errorf("got HTTP/%d status %d %v, want HTTP/%d 202 with content-length 0", resp.ProtoMajor, resp.StatusCode, resp.Header, version)
 		}
 	}
 }

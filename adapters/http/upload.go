@@ -16,7 +16,7 @@ func (a *Adapter) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 	if r.ProtoMajor == 1 && a.leaving.Load() {
 		w.Header().Set("Connection", "close") // HTTP/2 has its own way to say so
 	}
-	if err := a.cors(w.Header(), r); err != nil {
+	if err := a.cors(w, r); err != nil {
 		a.fail(w, err)
 		return
 	}
