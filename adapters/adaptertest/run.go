@@ -2,6 +2,7 @@ package adaptertest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"testing"
 	"time"
@@ -11,11 +12,22 @@ import (
 	"github.com/sluice-iot/sluice/internal/status"
 )
 
-// Upload is one message that the harness has to send in its protocol.
-type Upload struct {
-	Tenant   iot.TenantID // logs in to
+// Login is how the harness has to log in: by certificate, by token or by
+// password, where the ones before are not set.
+type Login struct {
+	Tenant   iot.TenantID
 	AuthID   string
 	Password string
+
+	Token string // JWT; where it names nobody, the protocol names Tenant and AuthID
+
+	Certificate *tls.Certificate
+	ServerName  string // asked for in the TLS handshake, "" = none
+}
+
+// Upload is one message that the harness has to send in its protocol.
+type Upload struct {
+	Login
 
 	TargetTenant iot.TenantID // named in URI or topic; "" = left out
 	TargetDevice iot.DeviceID // named in URI or topic; "" = the device itself
@@ -23,6 +35,7 @@ type Upload struct {
 	Endpoint    iot.Endpoint
 	QoS         iot.QoS
 	ContentType string
+	TTL         time.Duration // 0 = not given
 	Payload     []byte
 }
 
@@ -39,6 +52,13 @@ type Client interface {
 // Harness starts one adapter.
 type Harness struct {
 	Type string // adapter type
+
+	// What the client can do, and is asked for then: log in by Login.Certificate
+	// and by Login.Token, and send with Upload.TTL.
+	Certificates, Tokens, TTL bool
+	// Connections says that devices are admitted for each connection, as in a
+	// client that connects for each upload.
+	Connections bool
 	// Start runs the adapter on p; it is stopped with t.
 	Start func(t *testing.T, p *adapters.Pipeline) Client
 	// Report maps a sentinel to the one that Client.Send returns for it; nil =
@@ -58,9 +78,10 @@ func ReportHTTP(sentinel error) error {
 // env is one adapter between two fakes.
 type env struct {
 	Client
-	inv  *Invoker
-	down *Downstream
-	h    Harness
+	inv     *Invoker
+	down    *Downstream
+	notices adapters.NoticeHandlers
+	h       Harness
 }
 
 func (h Harness) start(t *testing.T) env {
@@ -70,6 +91,11 @@ func (h Harness) start(t *testing.T) env {
 	e.Client = h.Start(t, adapters.NewPipeline(adapters.Options{
 		Type: h.Type, Admissions: adm, Downstream: e.down,
 	}))
+	e.notices = adapters.NoticeHandlers{adm}
+	if c, ok := e.Client.(Connected); ok {
+		e.notices = append(e.notices, c.Sessions())
+	}
+	e.notices.Following(true)
 	return e
 }
 
@@ -91,7 +117,7 @@ func (e env) check(t *testing.T, u Upload, want error) {
 // own is an upload of Device for itself.
 func own() Upload {
 	return Upload{
-		Tenant: Tenant, AuthID: string(Device), Password: Password,
+		Login:    Login{Tenant: Tenant, AuthID: string(Device), Password: Password},
 		Endpoint: iot.Telemetry, QoS: iot.AtLeastOnce, ContentType: "text/plain", Payload: []byte("22.5"),
 	}
 }
@@ -115,8 +141,16 @@ func Run(t *testing.T, h Harness) {
 	t.Run("statuses", h.statuses)
 	t.Run("outcomes", h.outcomes)
 	t.Run("events", h.events)
-	t.Run("concurrent uploads cost one admission", h.collapse)
+	t.Run("logins", h.logins)
+	t.Run("defaults", h.defaults)
+	if h.TTL {
+		t.Run("ttl", h.ttl)
+	}
+	if !h.Connections {
+		t.Run("concurrent uploads cost one admission", h.collapse)
+	}
 	t.Run("a void assertion is renewed once", h.renewal)
 	t.Run("failed attempts are bounded", h.attempts)
 	t.Run("stop finishes uploads in flight", h.stop)
+	t.Run("connections", h.connections)
 }
