@@ -3,6 +3,7 @@ package http_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/adapters/adaptertest"
@@ -19,11 +21,15 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	adaptertest.Run(t, adaptertest.Harness{Type: http.Type, Start: func(t *testing.T, p *adapters.Pipeline) adaptertest.Client {
-		a := http.New(http.Options{Pipeline: p})
-		base, client := serve(t, a)
-		return &harness{a: a, base: base, client: client}
-	}})
+	adaptertest.Run(t, adaptertest.Harness{
+		Type: http.Type, Certificates: true, Tokens: true, TTL: true,
+		Start: func(t *testing.T, p *adapters.Pipeline) adaptertest.Client {
+			a := http.New(http.Options{Pipeline: p})
+			secure, _ := serveTLS(t, a, true)
+			base, client := serve(t, a)
+			return &harness{a: a, base: base, secure: secure, client: client}
+		},
+	})
 }
 
 // serve runs a on a loopback port until the test ends.
@@ -51,6 +57,7 @@ func serve(t testing.TB, a *http.Adapter) (base string, client *nethttp.Client) 
 type harness struct {
 	a      *http.Adapter
 	base   string
+	secure string // the same over TLS
 	client *nethttp.Client
 }
 
@@ -62,16 +69,33 @@ func (h *harness) Send(ctx context.Context, u adaptertest.Upload) error {
 		method = nethttp.MethodPut
 		target += "/" + url.PathEscape(string(u.TargetTenant)) + "/" + url.PathEscape(string(u.TargetDevice))
 	}
-	r, err := nethttp.NewRequestWithContext(ctx, method, h.base+target, bytes.NewReader(u.Payload))
+	base, client := h.base, h.client
+	if u.Certificate != nil {
+		transport := &nethttp.Transport{TLSClientConfig: &tls.Config{
+			Certificates: []tls.Certificate{*u.Certificate}, ServerName: u.ServerName, InsecureSkipVerify: true, // the name is the tenant's
+		}}
+		defer transport.CloseIdleConnections()
+		base, client = h.secure, &nethttp.Client{Transport: transport}
+	}
+	r, err := nethttp.NewRequestWithContext(ctx, method, base+target, bytes.NewReader(u.Payload))
 	if err != nil {
 		return err
 	}
-	r.SetBasicAuth(u.AuthID+"@"+string(u.Tenant), u.Password)
+	switch {
+	case u.Certificate != nil:
+	case u.Token != "":
+		r.Header.Set("Authorization", "Bearer "+u.Token)
+	default:
+		r.SetBasicAuth(u.AuthID+"@"+string(u.Tenant), u.Password)
+	}
 	r.Header.Set("QoS-Level", strconv.Itoa(int(u.QoS)))
 	if u.ContentType != "" {
 		r.Header.Set("Content-Type", u.ContentType)
 	}
-	resp, err := h.client.Do(r)
+	if u.TTL > 0 {
+		r.Header.Set("hono-ttl", strconv.Itoa(int(u.TTL/time.Second)))
+	}
+	resp, err := client.Do(r)
 	if err != nil {
 		return err
 	}
