@@ -21,8 +21,10 @@ const (
 	unsupported = 1     // return code of MQTT 3.1.1: unacceptable protocol version
 )
 
-// errRefused: the CONNACK said why.
-var errRefused = errors.New("connection refused")
+var (
+	errRefused = errors.New("connection refused") // the CONNACK said why
+	errVersion = errors.New("unsupported protocol version: want MQTT 3.1.1 or 5")
+)
 
 // welcome takes the CONNECT and answers it (contract: adapters 8.2, 8.3).
 func (c *conn) welcome(ctx context.Context) error {
@@ -35,9 +37,11 @@ func (c *conn) welcome(ctx context.Context) error {
 	case h.Type != packets.Connect:
 		return errFirstPacket
 	}
-	if c.version, err = protocolVersion(body); err != nil {
+	if c.version, err = protocolVersion(body); errors.Is(err, errVersion) {
 		c.refuse(connack{unsupported, unsupported}, "", err)
 		return errRefused
+	} else if err != nil {
+		return err
 	}
 	pk := packets.Packet{FixedHeader: h.FixedHeader}
 	if err := c.decode(&pk, body); err != nil {
@@ -68,7 +72,7 @@ func protocolVersion(body []byte) (byte, error) {
 	case name == "MQTT" && (level == 4 || level == 5), name == "MQIsdp" && level == 3:
 		return level, nil
 	case name == "MQTT", name == "MQIsdp":
-		return 0, &fault{unsupported, "unsupported protocol version: want MQTT 3.1.1 or 5"}
+		return 0, errVersion
 	}
 	return 0, errFirstPacket
 }
@@ -225,7 +229,7 @@ func (c *conn) refused(err error) error {
 
 // refuse sends a CONNACK, and nothing after it.
 func (c *conn) refuse(code connack, text string, err error) {
-	c.log().Debug("connection refused", "client", c.version, "code", code.v5, "err", err)
+	c.log().Debug("connection refused", "version", c.version, "err", err)
 	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ReasonCode: code.v3}
 	if c.version == 5 {
 		pk.ReasonCode, pk.Properties.ReasonString = code.v5, reasonString(text)

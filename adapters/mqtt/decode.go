@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 
@@ -22,7 +23,9 @@ func (c *conn) decode(pk *packets.Packet, body []byte) (err error) {
 	}()
 	switch pk.FixedHeader.Type {
 	case packets.Connect:
-		err = pk.ConnectDecode(body)
+		if err = pk.ConnectDecode(body); errors.Is(err, packets.ErrClientIdentifierNotValid) {
+			err = packets.ErrMalformedPacket // it is not there, or no text: not refused for what it says
+		}
 	case packets.Publish:
 		err = pk.PublishDecode(body)
 	case packets.Subscribe:

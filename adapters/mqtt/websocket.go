@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -96,30 +97,30 @@ func (c *conn) silent() {
 }
 
 // stream is a WebSocket as a stream of bytes. A read deadline that passes does
-// not end Read but calls expired, since a WebSocket of which a read was given up
+// not end Read but is reported, since a WebSocket of which a read was given up
 // can send nothing any more.
 type stream struct {
-	ws      *websocket.Conn
-	ctx     context.Context // of reads
-	cancel  context.CancelFunc
-	expired func()
-	r       io.Reader // of the message that is being read
-	timer   *time.Timer
+	ws     *websocket.Conn
+	ctx    context.Context // of reads
+	cancel context.CancelFunc
+	r      io.Reader // of the message that is being read
+	timer  *time.Timer
+	status atomic.Int32 // to close with
 
 	mu    sync.Mutex
 	write time.Time // deadline
 }
 
+// newStream calls expired when a read deadline passes.
 func newStream(ws *websocket.Conn, expired func()) *stream {
 	ws.SetReadLimit(-1) // what is read of a message at a time is bounded
-	s := &stream{ws: ws, expired: expired}
+	s := &stream{ws: ws}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.timer = time.AfterFunc(time.Hour, s.late)
+	s.status.Store(int32(websocket.StatusNormalClosure))
+	s.timer = time.AfterFunc(time.Hour, expired)
 	s.timer.Stop()
 	return s
 }
-
-func (s *stream) late() { s.expired() }
 
 // Read implements [io.Reader]. Text frames end the connection.
 func (s *stream) Read(p []byte) (int, error) {
@@ -130,7 +131,7 @@ func (s *stream) Read(p []byte) (int, error) {
 				return 0, err
 			}
 			if kind != websocket.MessageBinary {
-				go s.ws.Close(websocket.StatusUnsupportedData, "want binary frames")
+				s.status.Store(int32(websocket.StatusUnsupportedData))
 				return 0, errText
 			}
 			s.r = r
@@ -162,7 +163,7 @@ func (s *stream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// SetReadDeadline says when expired is called unless it is said anew.
+// SetReadDeadline implements [net.Conn], as the type says.
 func (s *stream) SetReadDeadline(t time.Time) error {
 	if t.IsZero() {
 		s.timer.Stop()
@@ -189,7 +190,7 @@ func (s *stream) SetDeadline(t time.Time) error {
 // Close says goodbye and waits a moment for the client to say it, too.
 func (s *stream) Close() error {
 	s.timer.Stop()
-	err := s.ws.Close(websocket.StatusNormalClosure, "")
+	err := s.ws.Close(websocket.StatusCode(s.status.Load()), "")
 	s.cancel()
 	return err
 }

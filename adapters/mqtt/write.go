@@ -123,33 +123,35 @@ func (c *conn) flush() {
 			c.abandon("cannot send")
 		}
 	}
-	c.out.flushing = false
-	last := c.ended && !c.closed
-	c.closed = c.closed || last
-	if last && c.half != nil && !c.out.broken {
-		c.nc.SetReadDeadline(time.Now().Add(lingerFor))
-	}
-	c.mu.Unlock()
-	if last {
+	if c.ended && !c.closed {
+		c.closed = true
 		c.hangUp()
 	}
+	c.out.flushing = false
+	c.mu.Unlock()
 	c.cond.Broadcast()
 }
 
 // hangUp closes our side of the connection. The reader reads until the client
-// closed its own, or for a moment.
+// closed its own, or for a moment. c.mu is held, but not while it waits.
 func (c *conn) hangUp() {
-	c.mu.Lock()
-	nc, broken := c.nc, c.out.broken
+	nc, half := c.nc, c.half
+	if c.out.broken {
+		half = nil
+	}
+	if half != nil {
+		nc.SetReadDeadline(time.Now().Add(lingerFor))
+	}
 	c.mu.Unlock()
-	if c.half == nil || broken {
+	defer c.mu.Lock()
+	if half == nil {
 		nc.Close()
 		return
 	}
-	if t, ok := nc.(halfCloser); ok && t != c.half {
+	if t, ok := nc.(halfCloser); ok && t != half {
 		t.CloseWrite() // of TLS: says so to the other side, and closes nothing
 	}
-	c.half.CloseWrite()
+	half.CloseWrite()
 }
 
 // end closes the connection in order: what is to be sent is sent, then on MQTT
