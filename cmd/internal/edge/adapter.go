@@ -88,14 +88,14 @@ func (p *Process) openMQTT(heed *adapters.NoticeHandlers) {
 // serveAdapters opens the devices' doors.
 func (p *Process) serveAdapters(work context.Context) error {
 	for _, s := range p.sockets[config.RoleHTTPAdapter] {
-		conf, err := listen.ConfiguredTLS(s.Config, p.Own, p.log, "h2", "http/1.1")
+		conf, err := listen.DeviceTLS(s.Config, p.Own, p.cfg.Adapters.HTTP.AuthenticationRequired, p.log, "h2", "http/1.1")
 		if err != nil {
 			return err
 		}
 		p.goServe("adapter http", func() error { return p.http.Serve(work, s.Listener, conf) })
 	}
 	for _, s := range p.sockets[config.RoleMQTTAdapter] {
-		conf, err := listen.ConfiguredTLS(s.Config, p.Own, p.log)
+		conf, err := listen.DeviceTLS(s.Config, p.Own, p.cfg.Adapters.MQTT.AuthenticationRequired, p.log)
 		if err != nil {
 			return err
 		}
