@@ -130,7 +130,7 @@ func (a *Admissions) Admit(ctx context.Context, r *Request) (Admission, error) {
 }
 
 // admit is Admit with the position in the log of notices that the answer is
-// not older than. keep false leaves a new answer to the caller alone.
+// not older than. keep false leaves the answer to the caller alone.
 func (a *Admissions) admit(ctx context.Context, r *Request, keep bool) (*entry, uint64, error) {
 	k, err := a.keys.key(r)
 	if err != nil {
@@ -139,6 +139,9 @@ func (a *Admissions) admit(ctx context.Context, r *Request, keep bool) (*entry, 
 	position, now, address := a.follow.recent.position(), time.Now(), attempts.Address(r.Remote)
 	refused := a.refused(r, address, now)
 	if e := a.cache.get(k, now); e != nil && (refused == 0 || e.address == address) {
+		if !keep {
+			a.cache.drop(e)
+		}
 		return e, position, nil
 	}
 	if refused > 0 {
@@ -220,6 +223,20 @@ func (a *Admissions) aside(f func()) bool {
 		a.wg.Go(f)
 	}
 	return !a.closed
+}
+
+// retire takes a session's answer out of use. The first one, which the device got
+// for what it proved, serves it when it comes back; the later ones do not,
+// because it got them without its secret.
+func (a *Admissions) retire(e *entry) {
+	if now := time.Now(); e.key != (key{}) && a.valid(e, now) {
+		kept := &entry{answer: e.answer}
+		a.cache.add(kept, now)
+		if e.gone.Load() { // before kept was to be found
+			a.drop(kept)
+		}
+	}
+	a.follow.index.remove(e)
 }
 
 // drop forgets an answer.

@@ -125,6 +125,18 @@ func (c *cache) finish(k key, under *call, e *entry, err error, keep bool) {
 	}
 }
 
+// add keeps e, unless there is a later answer to the same question.
+func (c *cache) add(e *entry, now time.Time) {
+	s := c.shard(&e.key)
+	s.mu.Lock()
+	if known := s.entries[e.key]; known == nil || known.asked < e.asked {
+		c.makeRoom(s, now)
+		c.put(s, e)
+	}
+	s.mu.Unlock()
+	c.sweepLater()
+}
+
 // drop forgets e, and what replaced it, unless that was asked for later.
 func (c *cache) drop(e *entry) {
 	s := c.shard(&e.key)

@@ -161,11 +161,17 @@ func (s *Session) TryAdmit(tenant iot.TenantID, device iot.DeviceID) (who Admiss
 	}
 	a := s.ss.p.o.Admissions
 	if own != nil {
-		return Admission{e: own, s: s}, a.valid(own, now), nil
+		if !a.valid(own, now) {
+			return Admission{}, false, nil
+		}
+		return Admission{e: own, s: s}, true, nil
 	}
 	r := s.request(tenant, device)
 	e, err := a.tryAdmit(&r)
-	return Admission{e: e, s: s}, e != nil || err != nil, err
+	if e == nil {
+		return Admission{}, err != nil, err
+	}
+	return Admission{e: e, s: s}, true, nil
 }
 
 // owns reports whether e is the session's own answer, or was.
@@ -227,7 +233,7 @@ func (s *Session) leave() bool {
 		return false
 	}
 	if own != nil {
-		s.ss.p.o.Admissions.follow.index.remove(own)
+		s.ss.p.o.Admissions.retire(own)
 	}
 	s.ss.remove(s.Tenant())
 	return true

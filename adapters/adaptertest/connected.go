@@ -3,8 +3,8 @@ package adaptertest
 import (
 	"context"
 	"errors"
-	"runtime"
 	"testing"
+	"time"
 
 	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/events"
@@ -129,7 +129,7 @@ func (e env) awaitLen(want int) { await(func() bool { return e.sessions().Len() 
 // await waits for what other goroutines are about to do.
 func await(reached func() bool) {
 	for !reached() {
-		runtime.Gosched()
+		time.Sleep(time.Millisecond)
 	}
 }
 
