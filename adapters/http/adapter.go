@@ -30,7 +30,7 @@ const (
 // Bounds of one connection: bytes of a request's line and header, and for HTTP/2
 // requests at a time, bytes of a frame, and bytes of bodies that nobody read yet.
 const (
-	maxHeaderBytes = 16 << 10
+	maxHeaderBytes = 8 << 10
 	maxStreams     = 100
 	maxFrame       = 16 << 10
 	maxUnread      = 128 << 10

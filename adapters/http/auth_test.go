@@ -249,3 +249,43 @@ func TestTokensOfOneConnection(t *testing.T) {
 		t.Errorf("got %d questions, want 4", got)
 	}
 }
+
+// A browser that has a certificate shows it for any page.
+func TestCertificatesOfBrowsers(t *testing.T) {
+	cert := certificate(t, pkix.Name{CommonName: "device-1"})
+	for _, tt := range []struct {
+		allowed, origin string
+		want            int
+	}{
+		{"*", "", 202},
+		{"*", "https://adapter.example:8443", 202},
+		{"*", "https://other.example", 401},
+		{"*", "http://adapter.example:8443", 401},
+		{"*", "null", 401},
+		{"https://shop.example", "https://shop.example", 202},
+		{"https://shop.example", "https://other.example", 403},
+	} {
+		w := world{down: &adaptertest.Downstream{}}
+		adm := adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: &believer{}})
+		t.Cleanup(adm.Close)
+		w.Adapter = http.New(http.Options{AllowedOrigin: tt.allowed,
+			Pipeline: adapters.NewPipeline(adapters.Options{Type: http.Type, Admissions: adm, Downstream: w.down})})
+		for _, auth := range []string{"", as(adaptertest.Device)} {
+			r := httptest.NewRequest("POST", "https://adapter.example:8443/telemetry", strings.NewReader("x"))
+			r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert.Leaf}}
+			if tt.origin != "" {
+				r.Header.Set("Origin", tt.origin)
+			}
+			want := tt.want
+			if auth != "" {
+				if r.Header.Set("Authorization", strings.TrimPrefix(auth, "Authorization: ")); want == 401 {
+					want = 202
+				}
+			}
+			rec := httptest.NewRecorder()
+			if w.ServeHTTP(rec, r); rec.Code != want {
+				t.Errorf("origin %q where %q is allowed, header %q: got %d %s, want %d", tt.origin, tt.allowed, auth, rec.Code, rec.Body, want)
+			}
+		}
+	}
+}

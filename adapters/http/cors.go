@@ -37,6 +37,13 @@ func (a *Adapter) cors(w nethttp.ResponseWriter, r *nethttp.Request) error {
 	return nil
 }
 
+// foreignPage reports whether a page makes the request that came from elsewhere
+// and that nobody named. Devices send no Origin.
+func (a *Adapter) foreignPage(r *nethttp.Request) bool {
+	origin := r.Header.Get("Origin")
+	return origin != "" && a.o.AllowedOrigin == "*" && origin != "https://"+r.Host
+}
+
 func isPreflight(r *nethttp.Request) bool {
 	return r.Method == nethttp.MethodOptions && r.Header.Get("Origin") != "" &&
 		r.Header.Get("Access-Control-Request-Method") != ""

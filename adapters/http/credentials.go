@@ -13,8 +13,12 @@ import (
 // certificate of its connection, by a bearer token, or by HTTP Basic. A device that
 // has a certificate means it, so that nothing else is looked at. Errors are
 // ErrUnauthenticated, and ErrInvalid for what says two things.
-func (p *peer) logIn(r *nethttp.Request, t *target) (adapters.Login, error) {
-	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+//
+// A browser shows a certificate on behalf of any page, so it does not count where a
+// page asks that is not known to be its owner's.
+func (p *peer) logIn(r *nethttp.Request, t *target, foreign bool) (adapters.Login, error) {
+	certified := r.TLS != nil && len(r.TLS.PeerCertificates) > 0
+	if certified && !foreign {
 		p.once.Do(func() { p.login, p.ok, p.err = adapters.CertificateLogin(r.TLS) })
 		if p.ok || p.err != nil {
 			return p.login, p.err
@@ -22,6 +26,8 @@ func (p *peer) logIn(r *nethttp.Request, t *target) (adapters.Login, error) {
 	}
 	values := r.Header["Authorization"]
 	switch {
+	case certified && len(values) == 0:
+		return adapters.Login{}, unauthenticated("credentials are missing: a client certificate does not count for a page of another origin")
 	case len(values) == 0 || values[0] == "":
 		return adapters.Login{}, unauthenticated("credentials are missing: want a client certificate, HTTP Basic or a Bearer token")
 	case len(values) > 1:

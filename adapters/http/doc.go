@@ -2,9 +2,15 @@
 // (contract: adapters, section 7): a device posts telemetry and events for
 // itself, a gateway puts them for its devices.
 //
-// It does not choose addresses or keep certificates: the caller brings
-// listeners and TLS configurations. A device proves itself with HTTP Basic;
-// other proofs belong in credentials.go, beside it.
+// A device proves itself by the client certificate of its connection, by a bearer
+// token, or by HTTP Basic, in this order; what of it is true the admission function
+// finds out. MQTT over WebSocket comes in here, too, and is handed over to whoever
+// speaks it.
+//
+// The package does not choose addresses or keep certificates: the caller brings
+// listeners and TLS configurations, such as those of listen.DeviceTLS. The answers
+// of devices to commands would be routes beside telemetry and event in target.go;
+// waiting for a command belongs in upload.go, around the sending.
 //
 //	a := http.New(http.Options{Pipeline: pipeline, Logger: log})
 //	go a.Serve(ctx, plain, nil)

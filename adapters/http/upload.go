@@ -82,7 +82,7 @@ func (a *Adapter) admit(r *nethttp.Request, t *target) (adapters.Admission, erro
 		l := adapters.Login{Tenant: events.TenantRef{ID: iot.TenantID(t.tenant)}}
 		return a.o.Pipeline.Admit(r.Context(), l.Request(iot.DeviceID(t.device), p.remote))
 	}
-	l, err := p.logIn(r, t)
+	l, err := p.logIn(r, t, a.foreignPage(r))
 	if err != nil {
 		return adapters.Admission{}, err
 	}
