@@ -34,6 +34,7 @@ type conn struct {
 	session   *adapters.Session
 	who       owner
 	id        string // client identifier
+	claims    string // auth-id@tenant of the log-in, until the client is in
 	version   byte   // 3, 4 or 5; 0 before CONNECT
 	quiet     bool   // no reason strings but in CONNACK and DISCONNECT
 	maxSize   int    // of packets that the client takes, bytes; 0 = any

@@ -171,6 +171,7 @@ func (c *conn) login(ctx context.Context, l adapters.Login, id string) error {
 		}
 		l.Context["client-id"] = strings.Clone(id)
 	}
+	c.claims = l.Credential.AuthID + "@" + string(l.Tenant.ID)
 	return c.openSession(ctx, l)
 }
 
@@ -186,7 +187,7 @@ func (c *conn) openSession(ctx context.Context, l adapters.Login) (err error) {
 // same identifier goes.
 func (c *conn) accept(pk *packets.Packet) {
 	ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}}
-	c.id = strings.Clone(pk.Connect.ClientIdentifier)
+	c.claims, c.id = "", strings.Clone(pk.Connect.ClientIdentifier)
 	if c.id == "" {
 		c.id = rand.Text()
 		ack.Properties.AssignedClientID = c.id
@@ -229,7 +230,7 @@ func (c *conn) refused(err error) error {
 
 // refuse sends a CONNACK, and nothing after it.
 func (c *conn) refuse(code connack, text string, err error) {
-	c.log().Debug("connection refused", "version", c.version, "err", err)
+	c.log().Debug("connection refused", "version", c.version, "user", c.claims, "err", err)
 	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ReasonCode: code.v3}
 	if c.version == 5 {
 		pk.ReasonCode, pk.Properties.ReasonString = code.v5, reasonString(text)
