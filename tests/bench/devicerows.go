@@ -43,9 +43,11 @@ func devicesTable(ctx context.Context, o options, peerbench string, mosquitto *s
 // deviceRows are loads that each server gets by turns: devices that send as fast as they are
 // answered, and a thousand messages a second.
 func deviceRows(up, parts, mosquitto *server) (rows []load) {
+	// More than can be in flight: a device that finds no credit in time is told so, and its connection ends.
+	const credit = "5000"
 	over := func(p *server, protocol, scheme, addr string, args ...string) []string {
 		return append([]string{protocol, "-url", scheme + "://" + addr, "-user", deviceUser, "-password", devicePassword,
-			"-sink", p.url, "-sink-addr", "telemetry/" + deviceTenant}, args...)
+			"-sink", p.url, "-sink-addr", "telemetry/" + deviceTenant, "-credit", credit}, args...)
 	}
 	mqtt := func(name string, args ...string) {
 		if mosquitto != nil {

@@ -100,7 +100,7 @@ func connectAll(o *idleSettings) ([]net.Conn, error) {
 				if i >= len(conns) {
 					return
 				}
-				c, err := dialMQTT(mqttLogin{addr: o.Addr, source: i, tls: config, clientID: fmt.Sprint("idle-", i),
+				c, err := dialMQTT(mqttLogin{addr: o.Addr, source: i, tls: config, clientID: fmt.Sprint(transportName(o.TLS), "-", i),
 					user: eventDevice(i) + "@" + o.Tenant, password: devicePass, keepAlive: o.KeepAlive})
 				if err != nil {
 					err = fmt.Errorf("client %d: %w", i, err)

@@ -2,6 +2,7 @@ package campaign_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -71,8 +72,8 @@ func TestDevicesRevoked(t *testing.T) {
 	s.startMQTT(t, s.functions)
 	s.operator(t, http.MethodPost, "tenants/"+tenant, "application/json", strings.NewReader("{}"), http.StatusCreated)
 	consume(t, s.parts, tenant)
-	named := func(id string) string {
-		return fmt.Sprintf(`{"id":%q,%s`, id, strings.TrimPrefix(quickSecretOf("password "+id), "{"))
+	named := func(name string) string {
+		return fmt.Sprintf(`{"comment":%q,%s`, name, strings.TrimPrefix(quickSecretOf("password "+name), "{"))
 	}
 	put := func(device, credentials string) {
 		t.Helper()
@@ -81,12 +82,13 @@ func TestDevicesRevoked(t *testing.T) {
 	of := func(authID string, secrets ...string) string {
 		return fmt.Sprintf(`{"type":"hashed-password","auth-id":%q,"secrets":[%s]}`, authID, strings.Join(secrets, ","))
 	}
-	kept := func(id string) string { return fmt.Sprintf(`{"id":%q}`, id) }
 	for _, device := range []string{"one", "other"} {
 		s.operator(t, http.MethodPost, "devices/"+tenant+"/"+device, "application/json", strings.NewReader("{}"), http.StatusCreated)
 	}
 	put("one", "["+of("one", named("first"), named("second"))+","+of("alias", named("third"))+"]")
 	put("other", "["+of("other", named("fourth"))+"]")
+	ids := s.secretIDs(t, tenant, "one")
+	kept := func(name string) string { return fmt.Sprintf(`{"id":%q}`, ids[name]) }
 
 	connect := func(authID, secret string) (both []*watched) {
 		for n := range 2 {
@@ -136,4 +138,23 @@ func TestDevicesRevoked(t *testing.T) {
 			t.Fatalf("after %s", step.name)
 		}
 	}
+}
+
+// secretIDs are the ids of a device's secrets by their comments.
+func (s *deviceSite) secretIDs(t *testing.T, tenant, device string) map[string]string {
+	t.Helper()
+	var credentials []struct {
+		Secrets []struct{ ID, Comment string }
+	}
+	text := s.operator(t, http.MethodGet, "credentials/"+tenant+"/"+device, "", nil, http.StatusOK)
+	if err := json.Unmarshal(text, &credentials); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	ids := map[string]string{}
+	for _, c := range credentials {
+		for _, secret := range c.Secrets {
+			ids[secret.Comment] = secret.ID
+		}
+	}
+	return ids
 }
