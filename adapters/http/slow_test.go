@@ -2,6 +2,7 @@ package http_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -163,6 +164,74 @@ func TestIdleConnectionEnds(t *testing.T) {
 		}
 		ended(t, in, time.Now().Add(-(http.DefaultIdleTimeout - time.Second)), http.DefaultIdleTimeout)
 	})
+}
+
+// headersFrame opens stream 1 with names and values (RFC 9113, 6.2), written out as
+// RFC 7541, 6.2.2 has it.
+func headersFrame(fields ...string) string {
+	var b strings.Builder
+	for i, f := range fields {
+		if i%2 == 0 {
+			b.WriteByte(0)
+		}
+		b.WriteByte(byte(len(f))) // below 127
+		b.WriteString(f)
+	}
+	return string([]byte{0, 0, byte(b.Len()), 1, 4, 0, 0, 0, 1}) + b.String() // below 256
+}
+
+// An HTTP/2 client ends like any other that does not go on.
+func TestSlowHTTP2(t *testing.T) {
+	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	settings := "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // empty
+	for _, tt := range []struct {
+		name, first string
+		then        string // once a second
+		within      time.Duration
+	}{
+		{"nothing", "", "", http.DefaultHeaderTimeout},
+		{"half a preface", preface[:10], "", http.DefaultHeaderTimeout},
+		{"no request", preface + settings, "", http.DefaultIdleTimeout},
+		{"half a frame", preface + settings + "\x00\x00\x30\x01\x04\x00\x00\x00\x01\x82", "", http.DefaultIdleTimeout},
+		{"trickle of a frame", preface + settings + "\x00\x30\x00\x01\x04\x00\x00\x00\x01", "\x82", http.DefaultIdleTimeout},
+		{"headers without an end", preface + settings + "\x00\x00\x01\x01\x00\x00\x00\x00\x01\x82", "", http.DefaultIdleTimeout},
+		{"trickle of a body", preface + settings + headersFrame(":method", "POST", ":scheme", "https", ":path", "/telemetry", ":authority", "x",
+			"authorization", strings.TrimPrefix(as(adaptertest.Device), "Authorization: ")), "\x00\x00\x01\x00\x00\x00\x00\x00\x01x", http.DefaultHeaderTimeout + http.DefaultBodyTimeout},
+		{"pings", preface + settings, "\x00\x00\x08\x06\x00\x00\x00\x00\x00abcdefgh", http.DefaultIdleTimeout},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, http.Options{}, adapters.Options{})
+				server, client := deviceTLS(t, true)
+				client.NextProtos = []string{"h2"}
+				p, done := newPipes(), make(chan error, 1)
+				go func() { done <- w.Serve(t.Context(), p, server) }()
+				c := tls.Client(p.dial(), client)
+				if err := c.Handshake(); err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				go func() {
+					io.WriteString(c, tt.first)
+					if tt.then != "" {
+						trickle(c, tt.then)
+					}
+				}()
+				_, _ = io.Copy(io.Discard, c)
+				if got := time.Since(start); got < tt.within || got > tt.within+5*time.Second {
+					t.Errorf("closed after %v, want %v", got, tt.within)
+				}
+				c.Close()
+				time.Sleep(2 * time.Second)
+				if err := w.Shutdown(t.Context()); err != nil {
+					t.Errorf("shutdown: %v", err)
+				}
+				if err := <-done; err != nil {
+					t.Errorf("serve: %v", err)
+				}
+			})
+		})
+	}
 }
 
 // Who does not read its answers is not waited for.

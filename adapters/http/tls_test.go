@@ -21,18 +21,26 @@ import (
 	"github.com/sluice-iot/sluice/internal/listen"
 )
 
-// serveTLS runs a with the TLS of a device listener until the test ends, and
-// returns its URL and what clients need to connect.
-func serveTLS(t testing.TB, a *http.Adapter, authenticate bool) (base string, client *tls.Config) {
+// deviceTLS is the TLS of a device listener, and what clients need to connect.
+func deviceTLS(t testing.TB, authenticate bool) (server, client *tls.Config) {
 	t.Helper()
 	dev, err := listen.OpenDevelopment(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf, err := listen.DeviceTLS(config.Listener{Role: config.RoleHTTPAdapter, TLS: &config.ListenerTLS{}}, dev.Files(), authenticate, nil)
+	server, err = listen.DeviceTLS(config.Listener{Role: config.RoleHTTPAdapter, TLS: &config.ListenerTLS{}}, dev.Files(), authenticate, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	pool := x509.NewCertPool()
+	pool.AddCert(dev.Authority.Certificate)
+	return server, &tls.Config{RootCAs: pool, ServerName: "localhost", ClientSessionCache: tls.NewLRUClientSessionCache(4)}
+}
+
+// serveTLS runs a on it until the test ends.
+func serveTLS(t testing.TB, a *http.Adapter, authenticate bool) (base string, client *tls.Config) {
+	t.Helper()
+	conf, client := deviceTLS(t, authenticate)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -47,9 +55,7 @@ func serveTLS(t testing.TB, a *http.Adapter, authenticate bool) (base string, cl
 			t.Errorf("serve: %v", err)
 		}
 	})
-	pool := x509.NewCertPool()
-	pool.AddCert(dev.Authority.Certificate)
-	return "https://" + ln.Addr().String(), &tls.Config{RootCAs: pool, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
+	return "https://" + ln.Addr().String(), client
 }
 
 // transport speaks one version of HTTP.
