@@ -2,8 +2,10 @@ package adapters
 
 import (
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -26,9 +28,38 @@ var (
 	errAdapterOff = iot.Errorf(iot.ErrForbidden, "adapter is disabled")
 )
 
-// Following implements [NoticeHandler]. Answers age by themselves where notices
-// did not come.
-func (ss *Sessions) Following(bool) {}
+// Following implements [NoticeHandler]. After a time without notices each
+// tenant is looked at; what is known of its devices ages by itself, so that
+// they are asked about when they send something.
+func (ss *Sessions) Following(yes bool) {
+	ss.mu.Lock()
+	missed := yes && ss.unfollowed
+	ss.unfollowed = !yes
+	var tenants []iot.TenantID
+	if missed {
+		tenants = slices.Collect(maps.Keys(ss.tenants))
+	}
+	ss.mu.Unlock()
+	if len(tenants) > 0 {
+		ss.aside(func() { ss.lookAt(tenants) })
+	}
+}
+
+// lookAt asks for tenants, one after the other. The ones that nobody answers for
+// are left to those who ask again.
+func (ss *Sessions) lookAt(tenants []iot.TenantID) {
+	a := ss.p.o.Admissions
+	for _, tenant := range tenants {
+		select {
+		case <-ss.done:
+			return
+		default:
+		}
+		if a.refreshOnce(tenant) != nil {
+			a.refresh(tenant)
+		}
+	}
+}
 
 // Notice implements [NoticeHandler]: it closes the sessions that the registry
 // no longer lets in. Where credentials changed, it asks whether those that a

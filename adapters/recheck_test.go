@@ -210,6 +210,36 @@ func TestTenantsAreAskedForUntilAnswered(t *testing.T) {
 	}
 }
 
+func TestTenantsAreLookedAtAfterAGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(t, adapters.SessionOptions{})
+		_, closed := g.open(t, passwordLogin(t, adaptertest.Device, adaptertest.Password))
+		l := passwordLogin(t, adaptertest.Device, adaptertest.Password)
+		l.Tenant.ID = adaptertest.OtherTenant
+		s, other := g.open(t, l)
+		g.all.Following(false)
+		g.inv.RemoveTenant(adaptertest.Tenant)
+		g.inv.Remove(adaptertest.Device)
+		time.Sleep(time.Minute)
+		if got := g.inv.Lookups(); got != 0 || closed() != nil {
+			t.Errorf("while notices do not come: %d look-ups, closed by %v; want none, and not", got, closed())
+		}
+		g.all.Following(true)
+		g.all.Following(true)
+		synctest.Wait()
+		if !errors.Is(closed(), iot.ErrForbidden) || other() != nil {
+			t.Errorf("got closed by %v, %v; want that of the tenant that is gone", closed(), other())
+		}
+		if got := g.inv.Lookups(); got > 3 {
+			t.Errorf("got %d look-ups for two tenants, want 3 at most", got)
+		}
+		time.Sleep(adapters.UnfollowedAge)
+		if _, err := admitted(t, s, "", ""); !errors.Is(err, iot.ErrNotFound) || !s.Terminal("", err) {
+			t.Errorf("an upload after what was missed: got %v, want ErrNotFound, which ends the connection", err)
+		}
+	})
+}
+
 // A session of a tenant that lost its credentials to another device is not that
 // other device's.
 func TestCredentialsOfAnotherDeviceNow(t *testing.T) {

@@ -39,6 +39,8 @@ type Sessions struct {
 	tenants map[iot.TenantID]int // open sessions
 	queue   []*Session           // to be checked
 	workers int
+
+	unfollowed bool // notices do not come
 }
 
 var _ NoticeHandler = (*Sessions)(nil)
