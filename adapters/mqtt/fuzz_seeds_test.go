@@ -28,7 +28,7 @@ func fuzzSeeds() []fuzzSeed {
 			seeds = append(seeds, fuzzSeed{client, b}, fuzzSeed{client | fuzzGateway | fuzzPieces, b})
 		}
 		whole := bytes.Join(all, nil)
-		for _, more := range []byte{0, fuzzGateway, fuzzHeld, fuzzHeld | fuzzGateway | fuzzStays, fuzzNobody, fuzzStays, fuzzSmall | fuzzGateway, fuzzPieces | fuzzHeld} {
+		for _, more := range []byte{0, fuzzGateway, fuzzHeld, fuzzHeld | fuzzGateway | fuzzStays, fuzzNobody, fuzzStays, fuzzSmall | fuzzGateway, fuzzPieces | fuzzHeld, fuzzPieces | fuzzGateway} {
 			seeds = append(seeds, fuzzSeed{client | more, whole})
 		}
 		for _, connect := range seedConnects(version) {
@@ -41,6 +41,9 @@ func fuzzSeeds() []fuzzSeed {
 		[]byte("GET /mqtt HTTP/1.1\r\nHost: localhost\r\n\r\n"), {0x16, 0x03, 0x01, 0x02, 0x00},
 	} {
 		seeds = append(seeds, fuzzSeed{0, raw}, fuzzSeed{fuzzConnected, raw}, fuzzSeed{fuzzConnected | fuzzVersion5 | fuzzStays, raw})
+	}
+	for _, many := range []string{"\x32\x05\x00\x01t\x00\x01", "\x30\x03\x00\x01t", "\xc0\x00", "\x32\x17\x00\x13t/?on-error=skip-ack\x00\x01", "\x82\x06\x00\x01\x00\x01e\x00", "\xa2\x05\x00\x01\x00\x01e"} {
+		seeds = append(seeds, fuzzSeed{fuzzConnected, bytes.Repeat([]byte(many), 200)}, fuzzSeed{fuzzConnected | fuzzHeld, bytes.Repeat([]byte(many), 20)})
 	}
 	return seeds
 }

@@ -40,8 +40,8 @@ const (
 // Bounds of the memory that one client makes the adapter and its fakes take in
 // all, over time: for being there, and for each byte it sends.
 const (
-	fuzzBase    = 2 << 20
-	fuzzPerByte = 4 << 10
+	fuzzBase    = 1 << 20
+	fuzzPerByte = 1 << 10
 )
 
 // FuzzMQTT checks that whatever a client sends is answered in MQTT or ends the
