@@ -157,6 +157,7 @@ func (a *Admissions) admit(ctx context.Context, r *Request, keep bool) (*entry, 
 	select {
 	case <-c.done:
 	case <-ctx.Done():
+		c.left.Store(true)
 		return nil, 0, ctx.Err()
 	}
 	return c.entry, c.position, c.err

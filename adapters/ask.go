@@ -61,8 +61,7 @@ func (a *Admissions) start(ctx context.Context, k key, c *call, r *Request, keep
 		if err == nil {
 			e = &entry{answer: n}
 		}
-		a.cache.finish(k, c, e, err, keep)
-		if e != nil && keep && a.follow.recent.concerned(e, q.position) {
+		if a.cache.finish(k, c, e, err, keep) && a.follow.recent.concerned(e, q.position) {
 			a.drop(e) // it may tell how things were before the change
 		}
 	})

@@ -2,6 +2,7 @@ package adapters
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,7 +33,8 @@ type shard struct {
 
 // call is one question under way. entry and err are set when done is closed.
 type call struct {
-	position uint64 // in the log of notices, when it was put; set before done is closed
+	position uint64      // in the log of notices, when it was put; set before done is closed
+	left     atomic.Bool // somebody did not wait for the answer
 
 	done  chan struct{}
 	entry *entry
@@ -106,11 +108,11 @@ func (c *cache) join(k key, now time.Time) (e *entry, under *call, first bool) {
 	return nil, under, true
 }
 
-// finish ends a call for all who wait for it and, where keep says so, keeps its
-// answer while that is valid.
-func (c *cache) finish(k key, under *call, e *entry, err error, keep bool) {
+// finish ends a call for all who wait for it and keeps its answer while that is
+// valid, where keep says so, or somebody left who may come back.
+func (c *cache) finish(k key, under *call, e *entry, err error, keep bool) (kept bool) {
 	s, now := c.shard(&k), time.Now()
-	keep = keep && err == nil && c.valid(e, now)
+	keep = (keep || under.left.Load()) && err == nil && c.valid(e, now)
 	s.mu.Lock()
 	delete(s.calls, k)
 	if keep {
@@ -123,6 +125,7 @@ func (c *cache) finish(k key, under *call, e *entry, err error, keep bool) {
 	if keep {
 		c.sweepLater()
 	}
+	return keep
 }
 
 // add keeps e, unless there is a later answer to the same question.

@@ -112,18 +112,24 @@ func (ss *Sessions) enter(ctx context.Context, l *Login, remote netip.Addr, clos
 	if err := ss.take(); err != nil {
 		return nil, err
 	}
+	a := ss.p.o.Admissions
+	x := &a.follow
 	s, own, position, err := ss.admit(ctx, l, remote, closer)
-	if err == nil {
-		err = ss.add(own)
-	}
 	if err != nil {
 		ss.giveBack()
+		return nil, err
+	}
+	if err := ss.add(own); err != nil {
+		ss.giveBack()
+		a.retire(own) // it will come again
+		if x.recent.concerned(own, position) {
+			a.cache.drop(own)
+		}
 		return nil, err
 	}
 	if own == nil {
 		return s, nil
 	}
-	x := &ss.p.o.Admissions.follow
 	s.own.Store(own)
 	x.index.add(own)
 	if x.recent.concerned(own, position) {
@@ -172,7 +178,8 @@ func (ss *Sessions) giveBack() {
 	ss.taken--
 }
 
-// add counts a session in, by its answer; nil for an anonymous one.
+// add counts a session in, by its answer; nil for an anonymous one, for which
+// there is always room.
 func (ss *Sessions) add(own *entry) error {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()

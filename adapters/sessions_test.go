@@ -1,6 +1,7 @@
 package adapters_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -372,6 +373,35 @@ func TestReconnectsCostNoInvocation(t *testing.T) {
 	g.all.Notice(adapters.Notice{Type: adapters.NoticeCredentials, Tenant: adaptertest.Tenant, Device: adaptertest.Device})
 	if _, err := g.ss.Open(t.Context(), l, home, nil); !errors.Is(err, iot.ErrUnauthenticated) {
 		t.Errorf("credential removed while nobody was connected: got %v", err)
+	}
+}
+
+// Who did not wait for the answer, or found no place, gets it when it comes back.
+func TestAnswersNotTakenServeTheNextAttempt(t *testing.T) {
+	g := newGate(t, adapters.SessionOptions{})
+	l := passwordLogin(t, adaptertest.Device, adaptertest.Password)
+	release := g.inv.Block()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := g.ss.Open(ctx, l, home, nil); !errors.Is(err, context.Canceled) || g.ss.Len() != 0 {
+		t.Errorf("got %v, want that of the context", err)
+	}
+	release()
+	s, _ := g.open(t, l)
+	if got := len(g.inv.Calls()); got != 1 {
+		t.Errorf("got %d questions, want 1", got)
+	}
+	s.Close()
+
+	g.inv.Defaults(nil, nil, `{"max-connections":0}`)
+	l = passwordLogin(t, adaptertest.Gateway, adaptertest.Password)
+	for range 3 {
+		if _, err := g.ss.Open(t.Context(), l, home, nil); !errors.Is(err, adapters.ErrTenantConnections) {
+			t.Fatalf("got %v, want ErrTenantConnections", err)
+		}
+	}
+	if got := len(g.inv.Calls()); got != 2 {
+		t.Errorf("got %d questions, want 2", got)
 	}
 }
 
