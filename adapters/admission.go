@@ -48,8 +48,8 @@ type Request struct {
 
 // Admissions answers who may come in. It asks the admission function and keeps
 // the answers as long as they say, while it is a [NoticeHandler] that is told
-// what changes, else for [UnfollowedAge]; several adapters of a process share one, and
-// with it the limits of failed attempts. Safe for concurrent use.
+// what changes, else for [UnfollowedAge]. Each adapter of a process has its own, and
+// with it its own limits of failed attempts. Safe for concurrent use.
 type Admissions struct {
 	o     AdmissionOptions
 	keys  *keyer

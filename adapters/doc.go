@@ -15,4 +15,21 @@
 //	who, err := p.Admit(ctx, &adapters.Request{Admit: admit, Remote: addr})
 //	...
 //	err = p.Publish(ctx, who, &adapters.Upload{Endpoint: iot.Telemetry, Payload: body, ContentType: "text/plain"})
+//
+// A protocol with connections keeps [Sessions]: a device is let in once, its
+// messages are let in by what is known already, and it is disconnected when the
+// registry no longer lets it in. [Pipeline.Submit] sends without waiting.
+//
+//	sessions := adapters.NewSessions(p, adapters.SessionOptions{Max: 20000})
+//	notices := adapters.NoticeHandlers{adm, sessions} // for whoever hears of changes
+//	login, err := adapters.PasswordLogin(user, password)
+//	...
+//	s, err := sessions.Open(ctx, login, addr, func(why error) { conn.Close() })
+//	...
+//	who, ok, err := s.TryAdmit(tenant, device)
+//	if !ok {
+//		who, err = s.Admit(ctx, tenant, device)
+//	}
+//	...
+//	p.Submit(who, upload, func(err error) { acknowledge(err) })
 package adapters

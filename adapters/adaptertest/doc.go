@@ -7,4 +7,7 @@
 //	func TestConformance(t *testing.T) {
 //		adaptertest.Run(t, adaptertest.Harness{Type: "hono-http", Start: start})
 //	}
+//
+// What not every client can do is asked for by the Harness's members, and by the
+// [Client] that is [Connected].
 package adaptertest
