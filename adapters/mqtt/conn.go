@@ -215,14 +215,14 @@ func (c *conn) finish(err error) {
 	}
 	why, linger := c.why, c.half != nil && !c.out.broken
 	c.mu.Unlock()
-	if linger {
-		c.discard()
-	}
-	c.nc.Close()
 	c.log().Debug("connection closed", "reason", why)
 	if c.session != nil {
 		c.leaveSession()
 	}
+	if linger {
+		c.discard()
+	}
+	c.nc.Close()
 	c.mu.Lock()
 	for c.flight.n > 0 {
 		c.cond.Wait()

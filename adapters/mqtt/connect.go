@@ -202,7 +202,10 @@ func (c *conn) accept(pk *packets.Packet) {
 	p.SessionExpiryIntervalFlag = pk.Properties.SessionExpiryInterval > 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.send(&ack)
+	if !c.send(&ack) {
+		c.abandon("client takes no packet as large as a CONNACK")
+		return
+	}
 	c.connected = true
 	c.left()
 	c.kick()

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -107,8 +106,9 @@ type stream struct {
 	timer  *time.Timer
 	status atomic.Int32 // to close with
 
-	mu    sync.Mutex
-	write time.Time // deadline
+	mu     sync.Mutex
+	writes time.Time          // deadline
+	giveUp context.CancelFunc // of the write under way
 }
 
 // newStream calls expired when a read deadline passes.
@@ -149,14 +149,14 @@ func (s *stream) Read(p []byte) (int, error) {
 // Write implements [io.Writer]: a frame for each call.
 func (s *stream) Write(p []byte) (int, error) {
 	s.mu.Lock()
-	deadline := s.write
-	s.mu.Unlock()
-	ctx := context.Background()
-	if !deadline.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, deadline, os.ErrDeadlineExceeded)
-		defer cancel()
+	deadline := s.writes
+	if deadline.IsZero() {
+		deadline = time.Now().Add(writeTimeout)
 	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	s.giveUp = cancel
+	s.mu.Unlock()
+	defer cancel()
 	if err := s.ws.Write(ctx, websocket.MessageBinary, p); err != nil {
 		return 0, err
 	}
@@ -173,11 +173,15 @@ func (s *stream) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline implements [net.Conn].
+// SetWriteDeadline implements [net.Conn]. A write that is under way is given up
+// by a time that has passed, and not concerned by others.
 func (s *stream) SetWriteDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.write = t
+	s.writes = t
+	if s.giveUp != nil && !t.After(time.Now()) {
+		s.giveUp()
+	}
 	return nil
 }
 

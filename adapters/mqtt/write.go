@@ -59,16 +59,19 @@ func (c *conn) puback(id uint16) {
 	}
 }
 
-// send appends a packet, unless it is larger than the client takes. c.mu is held.
-func (c *conn) send(pk *packets.Packet) {
+// send appends a packet; false where it is larger than the client takes, or
+// nothing is sent any more. c.mu is held.
+func (c *conn) send(pk *packets.Packet) bool {
 	b := c.outBuffer()
 	if b == nil {
-		return
+		return false
 	}
 	before := b.Len()
 	if err := c.encode(b, pk); err != nil || c.maxSize > 0 && b.Len()-before > c.maxSize {
 		b.Truncate(before)
+		return false
 	}
+	return true
 }
 
 // kick lets what is to be sent be sent. c.mu is held.
@@ -176,6 +179,9 @@ func (c *conn) abandon(why string) {
 	c.markEnded(why)
 	c.out.broken = true
 	c.out.corked = false
+	if c.out.flushing {
+		c.nc.SetWriteDeadline(time.Unix(1, 0)) // whoever sends need not go on
+	}
 	c.kick()
 }
 
