@@ -2,9 +2,13 @@ package mqtt_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,65 +21,162 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	adaptertest.Run(t, adaptertest.Harness{Type: mqtt.Type, Start: func(t *testing.T, p *adapters.Pipeline) adaptertest.Client {
+	start := func(t *testing.T, p *adapters.Pipeline) adaptertest.Client {
 		sessions := adapters.NewSessions(p, adapters.SessionOptions{})
 		t.Cleanup(sessions.Close)
 		a := mqtt.New(mqtt.Options{Pipeline: p, Sessions: sessions})
-		return &harness{t, a, serve(t, a, nil)}
-	}})
+		server, client := testTLS(t)
+		client.InsecureSkipVerify = true // whatever host it asks for
+		return &harness{t: t, a: a, sessions: sessions, addr: serve(t, a, nil), secure: serve(t, a, server), config: client}
+	}
+	adaptertest.Run(t, adaptertest.Harness{Type: mqtt.Type, Certificates: true, Tokens: true, TTL: true, Connections: true, Start: start})
 }
 
-// harness connects anew for each upload, by MQTT 5 for its reason codes, and
-// learns of failures by the error topic.
+// harness speaks MQTT 5, for its reason codes, and learns of failures by the
+// error topic.
 type harness struct {
-	t    *testing.T
-	a    *mqtt.Adapter
-	addr string
+	t        *testing.T
+	a        *mqtt.Adapter
+	sessions *adapters.Sessions
+	addr     string
+	secure   string
+	config   *tls.Config
 }
+
+var _ adaptertest.Connected = (*harness)(nil)
 
 func (h *harness) Stop(ctx context.Context) error { return h.a.Shutdown(ctx) }
+func (h *harness) Sessions() *adapters.Sessions   { return h.sessions }
 
+// Send connects anew.
 func (h *harness) Send(ctx context.Context, u adaptertest.Upload) error {
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", h.addr)
+	c, err := h.connect(ctx, u.Login)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(patience))
+	defer c.Close()
+	return c.Send(ctx, u)
+}
+
+func (h *harness) Connect(ctx context.Context, l adaptertest.Login) (adaptertest.Conn, error) {
+	c, err := h.connect(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (h *harness) dial(ctx context.Context, l adaptertest.Login) (net.Conn, error) {
+	if l.Certificate == nil {
+		return new(net.Dialer).DialContext(ctx, "tcp", h.addr)
+	}
+	config := h.config.Clone()
+	config.ServerName, config.Certificates = l.ServerName, []tls.Certificate{*l.Certificate}
+	return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", h.secure)
+}
+
+func (h *harness) connect(ctx context.Context, l adaptertest.Login) (*device, error) {
+	nc, err := h.dial(ctx, l)
+	if err != nil {
+		return nil, err
+	}
 	c := newClient(h.t, nc, 5)
-	c.send(connectPacket(5, as(u.AuthID+"@"+string(u.Tenant), u.Password)))
+	c.send(connectPacket(5, func(pk *packets.Packet) {
+		p := &pk.Connect
+		p.Username, p.Password = []byte(l.AuthID+"@"+string(l.Tenant)), []byte(l.Password)
+		switch {
+		case l.Certificate != nil:
+			p.UsernameFlag, p.PasswordFlag = false, false
+		case l.Token != "":
+			p.UsernameFlag, p.Password = false, []byte(l.Token)
+			if l.AuthID != "" {
+				p.ClientIdentifier = "tenants/" + string(l.Tenant) + "/devices/" + l.AuthID
+			}
+		}
+	}), subscribe("error///#"))
 	ack, err := c.read()
+	if err == nil && ack.ReasonCode != 0 {
+		err = connackError(ack)
+	}
+	if err == nil {
+		_, err = c.read() // SUBACK
+	}
 	if err != nil {
-		return err
+		nc.Close()
+		return nil, err
 	}
-	if ack.ReasonCode != 0 {
-		return connackError(ack)
+	d := &device{c: c, closed: make(chan struct{}), answers: make(chan answer, 1)}
+	go d.receive()
+	return d, nil
+}
+
+// device is a connected client.
+type device struct {
+	c       *client
+	closed  chan struct{}
+	answers chan answer
+	mu      sync.Mutex // one upload at a time
+}
+
+// answer is what came for an upload.
+type answer struct {
+	pk  *packets.Packet
+	err error
+}
+
+// receive passes on what comes first after an upload.
+func (d *device) receive() {
+	defer close(d.closed)
+	for {
+		pk, err := d.c.read()
+		select {
+		case d.answers <- answer{pk, err}:
+		default: // a PUBACK after a report, or a DISCONNECT after it
+		}
+		if err != nil {
+			return
+		}
 	}
-	c.send(subscribe("error///#"))
-	if _, err := c.read(); err != nil {
-		return err
-	}
+}
+
+func (d *device) Closed() <-chan struct{} { return d.closed }
+func (d *device) Close() error            { return d.c.nc.Close() }
+
+func (d *device) Send(ctx context.Context, u adaptertest.Upload) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	topic := string(u.Endpoint)
 	if u.TargetDevice != "" {
 		topic += "/" + string(u.TargetTenant) + "/" + string(u.TargetDevice)
 	}
+	if u.TTL > 0 {
+		topic += "/?hono-ttl=" + strconv.Itoa(int(u.TTL/time.Second))
+	}
 	pk := message(topic, 7, string(u.Payload))
+	pk.ProtocolVersion, pk.Properties.ContentType = 5, u.ContentType
 	if u.QoS == iot.AtMostOnce {
 		pk.FixedHeader.Qos, pk.PacketID = 0, 0
 	}
-	pk.Properties.ContentType = u.ContentType
-	c.send(pk)
+	b := encode(d.c.t, pk)
 	if u.QoS == iot.AtMostOnce {
-		c.send(&packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+		b = append(b, packets.Pingreq<<4, 0)
 	}
-	return h.outcome(c)
-}
-
-func (h *harness) outcome(c *client) error {
-	pk, err := c.read()
-	if err != nil {
+	d.c.nc.SetDeadline(time.Now().Add(patience))
+	if _, err := d.c.nc.Write(b); err != nil {
 		return err
 	}
+	select {
+	case a := <-d.answers:
+		if a.err != nil {
+			return a.err
+		}
+		return outcome(a.pk)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func outcome(pk *packets.Packet) error {
 	switch pk.FixedHeader.Type {
 	case packets.Puback, packets.Pingresp:
 		return nil
@@ -100,17 +201,18 @@ func (h *harness) outcome(c *client) error {
 	return fmt.Errorf("got %s with code %#x %q", packets.PacketNames[pk.FixedHeader.Type], pk.ReasonCode, pk.Properties.ReasonString)
 }
 
+// connackError is as precise as HTTP: the code alone does not tell a device
+// that is not registered from one that may not.
 func connackError(ack *packets.Packet) error {
-	sentinel := map[byte]error{
-		0x80: iot.ErrUnavailable, 0x86: iot.ErrUnauthenticated, 0x87: iot.ErrForbidden, 0x88: iot.ErrUnavailable,
-		0x97: iot.ErrQuota, 0x9c: iot.ErrUnavailable,
-	}[ack.ReasonCode]
 	text := ack.Properties.ReasonString
-	if text == "device is disabled or not registered" {
-		sentinel = iot.ErrNotFound // as precise as HTTP, but for the code
-	}
-	if sentinel == nil {
-		return fmt.Errorf("got CONNACK %#x %q", ack.ReasonCode, text)
+	sentinel := map[byte]error{
+		0x80: iot.ErrUnavailable, 0x86: iot.ErrUnauthenticated, 0x87: iot.ErrForbidden, 0x88: iot.ErrUnavailable, 0x97: iot.ErrQuota,
+	}[ack.ReasonCode]
+	switch {
+	case sentinel == nil:
+		return errors.New(packets.Code{Code: ack.ReasonCode, Reason: text}.String())
+	case text == "device is disabled or not registered":
+		sentinel = iot.ErrNotFound
 	}
 	return fmt.Errorf("%s: %w", text, sentinel)
 }

@@ -24,8 +24,8 @@ import (
 type conn struct {
 	a       *Adapter
 	nc      net.Conn
-	half    halfCloser // below TLS; nil = there is none
-	tls     *tls.ConnectionState
+	half    halfCloser           // below TLS; nil = there is none
+	tls     *tls.ConnectionState // until the client is in; nil = none
 	remote  netip.Addr
 	counted bool // by the limit of connections per address
 

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -50,7 +51,7 @@ func (c *conn) welcome(ctx context.Context) error {
 	if err := c.check(&pk); err != nil {
 		return c.refused(err)
 	}
-	if err := c.enter(ctx, &pk); err != nil {
+	if err := c.enter(ctx, &pk.Connect); err != nil {
 		return c.refused(err)
 	}
 	// A notification that the device is connected belongs here: it has to be on
@@ -103,14 +104,15 @@ func (c *conn) check(pk *packets.Packet) error {
 
 // enter opens the session of the client, by the first of its proofs that holds:
 // certificate, token, password (contract: adapters 2.7).
-func (c *conn) enter(ctx context.Context, pk *packets.Packet) error {
-	if c.a.o.Sessions.Full() {
+func (c *conn) enter(ctx context.Context, p *packets.ConnectParams) error {
+	sessions := c.a.o.Sessions
+	if sessions.Full() {
+		sessions.Refused(c.cipher(), adapters.ErrInstanceConnections)
 		return adapters.ErrInstanceConnections
 	}
 	if c.a.o.NoAuthentication {
-		return c.openSession(ctx, adapters.Login{})
+		return c.open(ctx, adapters.Login{})
 	}
-	p := &pk.Connect
 	l, some, err := adapters.CertificateLogin(c.tls)
 	if some && err == nil {
 		if err = c.login(ctx, l, p.ClientIdentifier); err == nil || !p.UsernameFlag && !p.PasswordFlag || !passes(err) {
@@ -118,13 +120,24 @@ func (c *conn) enter(ctx context.Context, pk *packets.Packet) error {
 		}
 	}
 	next, failed := credentials(p)
-	if failed != nil {
-		if err != nil {
-			return err // of the certificate
-		}
-		return failed
+	if failed == nil {
+		return c.login(ctx, next, p.ClientIdentifier)
 	}
-	return c.login(ctx, next, p.ClientIdentifier)
+	if !some { // else the certificate has been counted
+		sessions.Refused(c.cipher(), failed)
+	}
+	if err != nil {
+		return err
+	}
+	return failed
+}
+
+// cipher is the name of the TLS cipher suite, "" = none.
+func (c *conn) cipher() string {
+	if c.tls == nil {
+		return ""
+	}
+	return tls.CipherSuiteName(c.tls.CipherSuite)
 }
 
 // passes reports whether a certificate was refused for what it is, so that
@@ -172,10 +185,11 @@ func (c *conn) login(ctx context.Context, l adapters.Login, id string) error {
 		l.Context["client-id"] = strings.Clone(id)
 	}
 	c.claims = l.Credential.AuthID + "@" + string(l.Tenant.ID)
-	return c.openSession(ctx, l)
+	return c.open(ctx, l)
 }
 
-func (c *conn) openSession(ctx context.Context, l adapters.Login) (err error) {
+func (c *conn) open(ctx context.Context, l adapters.Login) (err error) {
+	l.CipherSuite = c.cipher()
 	c.session, err = c.a.o.Sessions.Open(ctx, l, c.remote, c.revoke)
 	if err == nil && !c.session.Anonymous() {
 		c.who = owner{c.session.Tenant(), c.session.Device()}
@@ -187,7 +201,7 @@ func (c *conn) openSession(ctx context.Context, l adapters.Login) (err error) {
 // same identifier goes.
 func (c *conn) accept(pk *packets.Packet) {
 	ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}}
-	c.claims, c.id = "", strings.Clone(pk.Connect.ClientIdentifier)
+	c.tls, c.claims, c.id = nil, "", strings.Clone(pk.Connect.ClientIdentifier)
 	if c.id == "" {
 		c.id = rand.Text()
 		ack.Properties.AssignedClientID = c.id

@@ -46,9 +46,7 @@ func (a *Adapter) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &conn{a: a, remote: adapters.RemoteAddr(r.RemoteAddr)}
-	if r.TLS != nil && sameOrigin(r) {
-		c.tls = certificates(r.TLS)
-	}
+	c.tls = tlsState(r)
 	c.cond.L = &c.mu
 	c.nc = newStream(ws, c.silent)
 	if !a.open(c) {
@@ -58,9 +56,15 @@ func (a *Adapter) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	go c.run(nil) // the server's goroutine with its buffers is not needed any more
 }
 
-// certificates keeps what a login needs of the state of a connection.
-func certificates(s *tls.ConnectionState) *tls.ConnectionState {
-	return &tls.ConnectionState{PeerCertificates: s.PeerCertificates, ServerName: s.ServerName}
+// tlsState is what counts of the request's TLS; nil = it has none.
+func tlsState(r *http.Request) *tls.ConnectionState {
+	switch {
+	case r.TLS == nil:
+		return nil
+	case sameOrigin(r):
+		return r.TLS
+	}
+	return &tls.ConnectionState{CipherSuite: r.TLS.CipherSuite}
 }
 
 // offers reports whether the client speaks one of the subprotocols.
