@@ -28,7 +28,6 @@ type world struct {
 	adapter  *mqtt.Adapter
 	sessions *adapters.Sessions
 	addr     string
-	stopped  bool
 }
 
 func newWorld(t testing.TB, change func(*mqtt.Options)) *world {

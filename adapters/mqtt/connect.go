@@ -247,7 +247,7 @@ func (c *conn) refused(err error) error {
 
 // refuse sends a CONNACK, and nothing after it.
 func (c *conn) refuse(code connack, text string, err error) {
-	c.log().Debug("connection refused", "version", c.version, "user", c.claims, "err", err)
+	c.debug("connection refused", "version", c.version, "user", c.claims, "err", err)
 	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ReasonCode: code.v3}
 	if c.version == 5 {
 		pk.ReasonCode, pk.Properties.ReasonString = code.v5, reasonString(text)

@@ -2,6 +2,8 @@ package mqtt
 
 import (
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -183,7 +185,11 @@ func (o *op) finish(err error) {
 	defer c.mu.Unlock()
 	o.settled, o.err, o.terminal = true, err, terminal
 	for first := c.flight.first; first != nil && first.settled; first = c.flight.first {
-		c.answer(first)
+		if first.err == nil {
+			c.acknowledge(first)
+		} else {
+			c.answer(first)
+		}
 		if c.flight.first = first.next; c.flight.first == nil {
 			c.flight.last = nil
 		}
@@ -204,19 +210,27 @@ func (o *op) recycle() {
 	ops.Put(o)
 }
 
-// answer tells the client what became of its PUBLISH (contract: adapters 8.6,
-// 8.7). c.mu is held.
-func (c *conn) answer(o *op) {
-	if o.err == nil {
-		if o.qos == 1 {
-			c.puback(o.id)
-		}
-		return
+// acknowledge tells the client that its PUBLISH went well. c.mu is held.
+func (c *conn) acknowledge(o *op) {
+	if o.qos == 1 {
+		c.puback(o.id)
 	}
+}
+
+// answer tells the client that its PUBLISH failed (contract: adapters 8.7).
+// c.mu is held, by a goroutine that must not end because of what the client
+// wrote into its topic.
+func (c *conn) answer(o *op) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log().Error("report of an error panicked", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c.end(packets.ErrUnspecifiedError.Code, "internal error")
+		}
+	}()
 	f := failure{publication: o.pub, who: c.who, packetID: o.id, err: o.err, at: time.Now()}
 	sub := c.subs.errorsOf(o.pub.tenant, o.pub.device, c.who)
 	r := react(o.pub.onError, o.qos, sub != nil, o.terminal)
-	c.log().Debug("message refused", "endpoint", o.pub.endpoint, "for", o.pub.device, "close", r.close, "err", o.err)
+	c.debug("message refused", "endpoint", o.pub.endpoint, "for", o.pub.device, "close", r.close, "err", o.err)
 	if errors.Is(o.err, iot.ErrTooLarge) {
 		c.end(packets.ErrPacketTooLarge.Code, shown(o.err))
 		return

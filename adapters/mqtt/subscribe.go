@@ -65,7 +65,7 @@ func (c *conn) subackOf(w *wish) (byte, string) {
 	if w.err == nil {
 		return w.qos, ""
 	}
-	c.log().Debug("subscription refused", "err", w.err)
+	c.debug("subscription refused", "err", w.err)
 	code, text := byte(subackNotAuthorized), ""
 	var r *refusal
 	if errors.As(w.err, &r) {
@@ -92,13 +92,18 @@ func (c *conn) unsubscribe(h header, body []byte) error {
 		return &fault{packets.ErrProtocolViolation.Code, "UNSUBSCRIBE without packet identifier or filter"}
 	}
 	ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsuback}, PacketID: pk.PacketID}
-	c.mu.Lock()
-	for _, f := range pk.Filters {
-		ack.ReasonCodes = append(ack.ReasonCodes, c.subs.remove(f.Filter, c.who))
-	}
-	c.mu.Unlock()
+	ack.ReasonCodes = c.remove(pk.Filters)
 	c.reply(&ack, "")
 	return nil
+}
+
+func (c *conn) remove(filters packets.Subscriptions) (codes []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range filters {
+		codes = append(codes, c.subs.remove(f.Filter, c.who))
+	}
+	return codes
 }
 
 // reply sends an acknowledgement with a reason where the client wants one.

@@ -99,12 +99,12 @@ func (c *conn) leaveSession() {
 	case w == nil || c.goodbye || stopping || !connected || back && w.delay > 0:
 		return
 	case w.err != nil:
-		c.log().Debug("will not published", "err", w.err)
+		c.debug("will not published", "err", w.err)
 		return
 	}
 	who, err := c.admit(w.tenant, w.device)
 	if err != nil {
-		c.log().Debug("will not published", "err", err)
+		c.debug("will not published", "err", err)
 		return
 	}
 	if w.delay == 0 || !c.a.delayWill(key, c, who) {
@@ -118,7 +118,7 @@ func (c *conn) publishWill(who adapters.Admission) {
 	done := make(chan error, 1)
 	c.a.o.Pipeline.Submit(who, w.upload(w.qos, w.retain, w.payload), func(err error) { done <- err })
 	if err := <-done; err != nil {
-		c.log().Debug("will not published", "err", err)
+		c.debug("will not published", "err", err)
 	}
 }
 

@@ -83,12 +83,18 @@ func (c *conn) kick() {
 	go c.flush()
 }
 
-// cork and uncork enclose what the reader does with the packets that it has,
-// whose answers are sent together.
+// cork lets answers to the packets that the reader has be sent together. When
+// there are many, they are sent first.
 func (c *conn) cork() {
 	c.mu.Lock()
-	c.out.corked = true
+	crowded := c.out.buf != nil && c.out.buf.Len() > maxOut/4
+	c.out.corked = !crowded
+	c.corked = true
 	c.mu.Unlock()
+	if crowded {
+		c.uncork()
+		c.corked = false
+	}
 }
 
 // uncork sends what there is before the reader waits for something.
