@@ -26,6 +26,7 @@ type plant struct {
 	mqtt, mqttTLS string // host:port
 
 	dir    string             // of certificates and keys
+	config string             // file
 	anchor map[string]*anchor // by common name
 	signer map[string]*ecdsa.PrivateKey
 }
@@ -70,13 +71,20 @@ listeners:
   - {role: management, address: %q}
   - {role: health, address: %q}
 %s`, identities, p.northbound, p.device, p.deviceTLS, p.mqtt, p.mqttTLS, p.management, p.health, extra))
-	p.child = startChild(t, "sluice up", exec.Command(program(t), "up", "--data", p.installation.dir, "--config", config), nil)
-	for _, addr := range []string{p.northbound, p.device, p.deviceTLS, p.management} {
+	p.config = config
+	p.restart(t)
+	p.populate(t)
+	return p
+}
+
+// restart starts the program, for the first time or after it ended.
+func (p *plant) restart(t *testing.T) {
+	t.Helper()
+	p.child = startChild(t, "sluice up", exec.Command(program(t), "up", "--data", p.installation.dir, "--config", p.config), nil)
+	for _, addr := range []string{p.northbound, p.device, p.deviceTLS, p.mqtt, p.mqttTLS, p.management} {
 		p.awaitListener(t, addr)
 	}
 	eventually(t, "ready", func() error { return getOK("http://" + p.health + "/readiness") })
-	p.populate(t)
-	return p
 }
 
 // registers makes one request of the operator and returns what it answers.

@@ -1,5 +1,6 @@
 // Package interop drives the built program with clients that nobody here wrote:
-// curl, Proton for Python, rhea on Node, and go-amqp.
+// curl, Proton for Python, rhea on Node, and go-amqp; as devices mosquitto's
+// clients, paho for Python and for Go, and a page in Chromium.
 //
 // The tests build the program once, or take the one that SLUICE_BIN names, start
 // it on free loopback ports with a data folder of their own, and end it and
@@ -18,4 +19,9 @@
 //
 // proton_service.py and rhea_service.js make requests to service addresses, or
 // fetch a token, and print what was answered; their input is one JSON object.
+//
+// paho_peer.py (MQTT 3.1.1) and the command paho5 (MQTT 5, a module of its own)
+// are devices that do what JSON lines tell them and write a line for everything
+// that happens; see types mqttOptions, mqttCommand and mqttEvent.
+// websocket_page.html is a device in a browser.
 package interop

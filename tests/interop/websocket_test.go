@@ -1,0 +1,149 @@
+package interop_test
+
+import (
+	_ "embed"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+//go:embed websocket_page.html
+var page []byte
+
+func needChromium(t *testing.T) string {
+	t.Helper()
+	var missing error
+	for _, name := range []string{"chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"} {
+		path, err := exec.LookPath(name)
+		if err == nil {
+			return path
+		}
+		missing = err
+	}
+	need(t, "Chromium (Debian package chromium-headless-shell)", missing)
+	return ""
+}
+
+// browse opens a page that is served at another origin than the adapter's, has it do
+// something, and decodes what it tells.
+func browse(t *testing.T, todo, result any) {
+	t.Helper()
+	chromium := needChromium(t)
+	told := make(chan []byte, 1)
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			body, _ := io.ReadAll(r.Body)
+			told <- body
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(page)
+	}))
+	t.Cleanup(site.Close)
+	text, err := json.Marshal(todo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--ignore-certificate-errors",
+		"--remote-debugging-port=0", "--user-data-dir="+t.TempDir(), site.URL+"/#"+url.PathEscape(string(text)))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it has processes of its own
+	browser := startChild(t, "chromium", cmd, nil)
+	defer func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-browser.done
+	}()
+	select {
+	case text = <-told:
+	case <-browser.done:
+		t.Fatalf("chromium ended: %v", browser.err)
+	case <-time.After(patience):
+		t.Fatal("the page tells nothing")
+	}
+	if err := json.Unmarshal(text, result); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+}
+
+// TestBrowser has a page be a device: MQTT over WebSocket at the HTTPS port, in both
+// versions, and uploads across origins, before which the browser asks by itself.
+func TestBrowser(t *testing.T) {
+	p := startPlant(t, "")
+	p.receives(t, "event", acme, "").ignore(t)
+	telemetry := p.receives(t, "telemetry", acme, "")
+	var result struct {
+		Failed  string
+		Devices map[string][]json.RawMessage
+		Uploads []string
+	}
+	type headers = map[string]string
+	base := "localhost:" + port(p.deviceTLS)
+	browse(t, map[string]any{
+		"mqtt": "wss://" + base + "/mqtt", "http": "https://" + base, "user": "gw-1@" + acme, "password": password("gw-1"),
+		"uploads": []any{
+			[]any{"POST", "/telemetry", headers{"QoS-Level": "1"}},
+			[]any{"PUT", "/telemetry/" + acme + "/meter-2", headers{"hono-ttd": "0"}},
+			[]any{"PUT", "/telemetry//meter-2", headers{}},
+			[]any{"POST", "/event", headers{"hono-ttd": "0"}},
+			[]any{"PUT", "/event/" + acme + "/meter-2", headers{}},
+			[]any{"PUT", "/event//meter-2?hono-ttl=30", headers{}},
+			[]any{"PUT", "/telemetry//meter-1", headers{}},
+			[]any{"POST", "/telemetry", headers{"hono-ttl": "30"}}, // no header that is allowed
+		},
+	}, &result)
+	if result.Failed != "" {
+		t.Fatal(result.Failed)
+	}
+	want := []string{"202 ", "202 ", "202 ", "202 ", "202 ", "202 ", `403 {"error":"gateway is not authorised to act for the device"}`, "TypeError: Failed to fetch"}
+	if got, want := strings.Join(result.Uploads, "\n"), strings.Join(want, "\n"); got != want {
+		t.Errorf("uploads are answered\n%s\nwant\n%s", got, want)
+	}
+	for _, device := range []string{"gw-1", "meter-2", "meter-2"} {
+		if m := telemetry.await(t, "message"); string(m.Body) != "from a page" || m.Annotations["device_id"] != device || m.Properties["orig_adapter"] != "hono-http" {
+			t.Errorf("the application got %q of %v", m.Body, m.Annotations["device_id"])
+		}
+	}
+	for version, code := range map[string]struct{ wrong, failed string }{"mqtt4": {"4", "0"}, "mqtt5": {"134", "128"}} {
+		var said []string
+		for _, line := range result.Devices[version] {
+			text, timestamp, _ := strings.Cut(string(line), `,\"timestamp\":`)
+			if timestamp != "" {
+				text += " ..."
+			}
+			said = append(said, text)
+		}
+		want := []string{
+			`{"connack":0,"protocol":"mqtt"}`, `{"suback":0}`, `{"puback":2,"code":0}`, `{"puback":3,"code":0}`,
+			`{"message":"error///unknown/c-4/404","payload":"{\"code\":404,\"message\":\"no such endpoint\" ...`,
+			`{"puback":4,"code":` + code.failed + `}`, `{"pong":true}`, `{"closed":true}`, `{"wrong":` + code.wrong + `}`,
+		}
+		if got, want := strings.Join(said, "\n"), strings.Join(want, "\n"); got != want {
+			t.Errorf("%s: the page says\n%s\nwant\n%s", version, got, want)
+		}
+		for _, body := range []string{"from a browser", "in two frames"} {
+			origin{acme, "gw-1", "hono-mqtt", "telemetry", "1", "application/vnd.acme", body}.arrived(t, telemetry.await(t, "message"), "telemetry")
+		}
+	}
+}
+
+// TestBrowserWithoutMQTT expects nothing at the path where a protocol is asked for that is
+// not MQTT, and by requests that ask for none.
+func TestBrowserWithoutMQTT(t *testing.T) {
+	needCurl(t)
+	p := startPlant(t, "")
+	for name, args := range map[string][]string{
+		"no upgrade":     nil,
+		"other protocol": {"-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Version: 13", "-H", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "-H", "Sec-WebSocket-Protocol: chat"},
+	} {
+		got := runCurl(t, "", append([]string{"-sS", "-i", "--max-time", "30", "http://" + p.device + "/mqtt"}, args...)...)
+		if got.status < 400 || got.body == "" {
+			t.Errorf("%s is answered %d %s", name, got.status, got.body)
+		}
+	}
+}
