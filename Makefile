@@ -12,7 +12,7 @@ CAMPAIGN_FUZZTIME ?= 10m
 BENCHTIME ?= 200ms
 ROUNDS    ?= 3
 # Modules beside the main one; `./...` does not reach into them.
-SUBMODULES := tools tests/bench/peerbench tests/containers tests/kubernetes
+SUBMODULES := tools tests/bench/peerbench tests/interop/paho5 tests/containers tests/kubernetes
 # The npm package the interoperability tests speak AMQP with; it lives in build/.
 RHEA      := 3.0.5
 
