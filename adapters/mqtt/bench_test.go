@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/adapters/adaptertest"
@@ -91,6 +93,11 @@ func idleMemory(t *testing.T, n int, secure bool) {
 	open(n)
 	after := resident(t)
 	t.Logf("%d idle connections: %.2f KiB each, goroutine stacks %d KiB in all", n, float64(after-before)/float64(n)/1024, stacks()/1024)
+	start := time.Now()
+	if err := w.adapter.Shutdown(context.WithoutCancel(t.Context())); err != nil {
+		t.Error(err)
+	}
+	t.Logf("stopped after %s, with clients that do not close their side", time.Since(start).Round(time.Millisecond))
 }
 
 func stacks() uint64 {

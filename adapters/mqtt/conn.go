@@ -42,7 +42,6 @@ type conn struct {
 	will      *will
 	last      *publication // of the last PUBLISH: the next is likely to be like it
 	goodbye   bool         // a DISCONNECT came that asks for no will
-	corked    bool         // the reader has corked the output
 
 	ending atomic.Bool // ended, for who looks often
 
@@ -144,10 +143,7 @@ func (c *conn) handle(h header, body []byte) error {
 	case packets.Publish:
 		return c.publish(h, body)
 	case packets.Pingreq:
-		c.mu.Lock()
-		c.send(&packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingresp}})
-		c.kick()
-		c.mu.Unlock()
+		c.reply(&packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingresp}}, "")
 		return nil
 	case packets.Subscribe:
 		return c.subscribe(h, body)
@@ -200,8 +196,10 @@ func (c *conn) finish(err error) {
 		c.end(errIdle.code, errIdle.text)
 	case errors.Is(err, errGoodbye):
 		c.markEnded(err.Error())
-	default:
-		c.abandonSilently(err)
+	case c.told(err):
+		c.markEnded(err.Error())
+	default: // nobody is there any more
+		c.abandon(err.Error())
 	}
 	c.out.corked = false
 	c.kick()
@@ -226,13 +224,10 @@ func (c *conn) finish(err error) {
 	c.in.drop()
 }
 
-// abandonSilently: the client is gone, or was refused already. c.mu is held.
-func (c *conn) abandonSilently(err error) {
-	c.markEnded(err.Error())
+// told reports whether the client is there and was told why it has to go.
+func (c *conn) told(err error) bool {
 	var t *tlsError
-	if !errors.Is(err, errRefused) && !errors.Is(err, errConnEnded) && !errors.As(err, &t) {
-		c.out.broken = true
-	}
+	return errors.Is(err, errRefused) || errors.Is(err, errConnEnded) || errors.As(err, &t)
 }
 
 // discard reads what comes until the client closes its side, or the moment is

@@ -221,6 +221,7 @@ func (c *conn) accept(pk *packets.Packet) {
 		return
 	}
 	c.connected = true
+	c.debug("connected", "version", c.version, "client", c.id)
 	c.left()
 	c.kick()
 }

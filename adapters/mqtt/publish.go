@@ -137,14 +137,8 @@ func (c *conn) admit(tenant iot.TenantID, device iot.DeviceID) (adapters.Admissi
 	if ok {
 		return who, err
 	}
-	c.release()
-	return c.session.Admit(c.a.ctx, tenant, device)
-}
-
-// release lets answers go before the reader waits.
-func (c *conn) release() {
-	c.corked = false
 	c.uncork()
+	return c.session.Admit(c.a.ctx, tenant, device)
 }
 
 // place waits until there is a place in flight; false when nothing more is taken.
@@ -152,12 +146,12 @@ func (c *conn) place() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.flight.n >= c.a.o.MaxInFlight && !c.ended && !c.leaving {
-		c.corked, c.out.corked = false, false
+		c.out.corked = false
 		c.kick()
 		c.cond.Wait()
 	}
 	for c.leaving && !c.ended { // what is in flight is still answered
-		c.corked, c.out.corked = false, false
+		c.out.corked = false
 		c.kick()
 		c.cond.Wait()
 	}

@@ -98,7 +98,7 @@ func (c *conn) next(limit int) (header, []byte, error) {
 			}
 		}
 		if !armed {
-			c.release()
+			c.uncork()
 			if !c.arm(time.Now()) {
 				return h, nil, errConnEnded
 			}

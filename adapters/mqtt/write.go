@@ -89,11 +89,9 @@ func (c *conn) cork() {
 	c.mu.Lock()
 	crowded := c.out.buf != nil && c.out.buf.Len() > maxOut/4
 	c.out.corked = !crowded
-	c.corked = true
 	c.mu.Unlock()
 	if crowded {
 		c.uncork()
-		c.corked = false
 	}
 }
 
