@@ -237,11 +237,17 @@ func (p *plant) token(t *testing.T, authID string, c jwt.MapClaims, header map[s
 // certificate writes a device's certificate and its key, and returns both files.
 func (p *plant) certificate(t *testing.T, name, by string) (cert, key string) {
 	t.Helper()
-	dir := t.TempDir()
 	a := p.anchor[name]
 	if name != by {
 		a = issue(t, name, p.anchor[by])
 	}
+	return writeCertificate(t, a)
+}
+
+// writeCertificate writes a certificate and its key, and returns both files.
+func writeCertificate(t *testing.T, a *anchor) (cert, key string) {
+	t.Helper()
+	dir := t.TempDir()
 	der, err := x509.MarshalPKCS8PrivateKey(a.key)
 	if err != nil {
 		t.Fatal(err)

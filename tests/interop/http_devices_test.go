@@ -1,11 +1,15 @@
 package interop_test
 
 import (
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -221,4 +225,81 @@ func TestCurlOfUnknownDevices(t *testing.T) {
 		cert, key := p.certificate(t, "new-2", "known-ca")
 		request{secure: true, args: []string{"--cert", cert, "--key", key}}.curl(t, p).says(t, 401, "bad credentials")
 	})
+}
+
+// TestCurlWithoutAuthentication has devices that name themselves in the URI.
+func TestCurlWithoutAuthentication(t *testing.T) {
+	needCurl(t)
+	p := startPlant(t, "adapters: {http: {authentication-required: false}}\n")
+	p.registers(t, http.MethodPut, "tenants/"+other, `{"adapters": [{"type": "hono-http", "enabled": true, "device-authentication-required": false}]}`, 204)
+	app := p.receives(t, "telemetry", other, "")
+	own := "/telemetry/" + other + "/meter-1"
+	request{method: http.MethodPut, target: own}.curl(t, p).accepted(t)
+	ofMeter(other, own, "0").arrived(t, app.await(t, "message"), "telemetry")
+	for _, tt := range []struct {
+		method, target string
+		status         int
+	}{
+		{"PUT", "/telemetry", 404},
+		{"PUT", "/telemetry/" + other, 404},
+		{"PUT", "/telemetry//meter-1", 404},
+		{"PUT", "/telemetry/" + other + "/nobody", 404},
+		{"PUT", "/telemetry/NOWHERE/meter-1", 404},
+		{"PUT", "/telemetry/" + dark + "/meter-1", 403},
+		{"PUT", "/telemetry/NOHTTP/meter-1", 403},
+		{"PUT", "/telemetry/" + acme + "/meter-1", 401}, // a tenant whose devices have to say who they are
+		{"POST", "/telemetry", 404},
+	} {
+		got := request{method: tt.method, target: tt.target}.curl(t, p)
+		if got.says(t, tt.status, ""); !strings.HasPrefix(got.body, `{"error":"`) {
+			t.Errorf("%s %s: %d says %s", tt.method, tt.target, got.status, got.body)
+		}
+	}
+}
+
+// TestEventsOfDevicesAreKept sends events while no application is there.
+func TestEventsOfDevicesAreKept(t *testing.T) {
+	needCurl(t)
+	needMosquitto(t)
+	p := startPlant(t, "")
+	sensor := "sensor-1@" + acme
+	request{user: sensor, target: "/event?hono-ttl=1", body: "expired"}.curl(t, p).accepted(t)
+	request{user: sensor, target: "/event", body: "by HTTP"}.curl(t, p).accepted(t)
+	m := mosquitto{version: "mqttv5", user: sensor}
+	m.publishes(t, p, "-t", "event", "-m", "expired, too", "-D", "publish", "message-expiry-interval", "1")
+	m.publishes(t, p, "-t", "event/?hono-ttl=1", "-m", "expired as well")
+	m.publishes(t, p, "-t", "event", "-m", "by MQTT")
+	time.Sleep(1100 * time.Millisecond) // what is of no use any more
+	app := p.receives(t, "event", acme, "")
+	for _, want := range []origin{
+		{acme, "meter-1", "hono-http", "/event", "1", textPlain, "by HTTP"},
+		{acme, "meter-1", "hono-mqtt", "event", "1", "application/vnd.acme", "by MQTT"},
+	} {
+		want.arrived(t, app.await(t, "message"), "event")
+	}
+}
+
+// TestDevicesWithWrongTLS shows what no device may use.
+func TestDevicesWithWrongTLS(t *testing.T) {
+	needCurl(t)
+	p := startPlant(t, "")
+	late := issue(t, "meter-1", p.anchor["known-ca"])
+	late.cert.NotBefore, late.cert.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, late.cert, p.anchor["known-ca"].cert, late.key.Public(), p.anchor["known-ca"].key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late.text = base64.StdEncoding.EncodeToString(der)
+	cert, key := writeCertificate(t, late)
+	for name, args := range map[string][]string{
+		"TLS 1.1":             {"--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0"},
+		"expired certificate": {"--cert", cert, "--key", key},
+	} {
+		for _, addr := range []string{p.deviceTLS, p.mqttTLS} {
+			out, err := exec.Command("curl", append([]string{"-sS", "--http1.1", "--cacert", p.ca, "https://localhost:" + port(addr)}, args...)...).CombinedOutput()
+			if err == nil || !strings.Contains(string(out), "SSL") && !strings.Contains(string(out), "alert") {
+				t.Errorf("%s at %s: %v: %s; want the handshake to fail", name, addr, err, out)
+			}
+		}
+	}
 }

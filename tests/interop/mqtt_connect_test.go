@@ -176,9 +176,62 @@ func TestMQTTAccepted(t *testing.T) {
 	if l.TopicAliasMaximum != nil && *l.TopicAliasMaximum != 0 {
 		t.Errorf("Topic Alias Maximum is %d; want none", *l.TopicAliasMaximum)
 	}
+	// None of what it is told that there is not may be used.
+	d.does(t, mqttCommand{Cmd: "publish", Topic: "t", Alias: at(1), Payload: "x", QoS: 0})
+	if e := d.together(t, "sent", "disconnect")["disconnect"]; e.Code != 0x94 || e.Reason == "" {
+		t.Errorf("a topic alias is answered %#x %q; want 0x94", e.Code, e.Reason)
+	}
 	o.AuthMethod = "SCRAM-SHA-256"
 	if e := p.dials(t, "paho5", o).await(t, "connack"); e.Code != 0x8C || e.Reason == "" {
 		t.Errorf("enhanced authentication is answered %#x %q; want 0x8C", e.Code, e.Reason)
+	}
+}
+
+// TestMosquittoWithoutAuthentication has devices that name themselves by their topic.
+func TestMosquittoWithoutAuthentication(t *testing.T) {
+	needMosquitto(t)
+	p := startPlant(t, "adapters: {mqtt: {authentication-required: false}}\n")
+	p.registers(t, http.MethodPut, "tenants/"+other, `{"adapters": [{"type": "hono-mqtt", "enabled": true, "device-authentication-required": false}]}`, 204)
+	app := p.receives(t, "telemetry", other, "")
+	for _, version := range versions {
+		m := mosquitto{version: version}
+		m.publishes(t, p, "-t", "telemetry/"+other+"/meter-1", "-m", "22.5")
+		origin{other, "meter-1", "hono-mqtt", "telemetry/" + other + "/meter-1", "1", "application/octet-stream", "22.5"}.arrived(t, app.await(t, "message"), "telemetry")
+	}
+	for _, tt := range []struct {
+		tenant, device string
+		status         int
+	}{
+		{"", "", 400},
+		{other, "", 400},
+		{"", "meter-1", 400},
+		{"NOWHERE", "meter-1", 404},
+		{other, "nobody", 404},
+		{dark, "meter-1", 403},
+		{"NOMQTT", "meter-1", 403},
+		{acme, "meter-1", 401}, // a tenant whose devices have to say who they are
+	} {
+		d := p.connects(t, "paho5", mqttOptions{})
+		topic, kinds := fmt.Sprintf("telemetry/%s/%s", tt.tenant, tt.device), []string{"puback"}
+		if tt.tenant != "" && tt.device != "" {
+			d.subscribes(t, fmt.Sprintf("error/%s/%s/#", tt.tenant, tt.device))
+			kinds = append(kinds, "message")
+		}
+		d.does(t, mqttCommand{Cmd: "publish", Topic: topic + "/?on-error=ignore&correlation-id=1", Payload: "x", QoS: 1})
+		got := d.together(t, kinds...)
+		if e := got["puback"]; e.Code != 0x80 || e.Reason == "" {
+			t.Errorf("%s is answered %#x %q", topic, e.Code, e.Reason)
+		}
+		if e, ok := got["message"]; ok {
+			if problem := readProblem(t, e.Payload); e.Topic != fmt.Sprintf("error/%s/%s/telemetry/1/%d", tt.tenant, tt.device, tt.status) || problem.Code != tt.status {
+				t.Errorf("error message %+v to %s; want %d", problem, e.Topic, tt.status)
+			}
+		}
+	}
+	d := p.connects(t, "paho5", mqttOptions{}) // one that does not say whose errors it wants
+	d.does(t, mqttCommand{Cmd: "subscribe", Filters: []string{"error///#"}})
+	if e := d.await(t, "suback"); e.Codes[0] != 0x8f {
+		t.Errorf("a filter without tenant and device is answered %#x", e.Codes)
 	}
 }
 

@@ -28,6 +28,7 @@ type mqttOptions struct {
 	Password      string       `json:"password,omitempty"`
 	KeepAlive     int          `json:"keepAlive,omitempty"` // s
 	Reconnect     bool         `json:"reconnect,omitempty"`
+	WebSocket     string       `json:"webSocket,omitempty"` // path
 	InFlight      int          `json:"inFlight,omitempty"`
 	AuthMethod    string       `json:"authMethod,omitempty"`
 	SessionExpiry *int         `json:"sessionExpiry,omitempty"`

@@ -31,7 +31,9 @@ class Device:
         self.ids, self.acknowledged = {}, set()   # packet id -> id of the message; those that were first to come
         self.lock = threading.Lock()
         self.flooding = set()
-        c = self.client = mqtt.Client(client_id=options.get("clientId", ""), protocol=mqtt.MQTTv311)
+        c = self.client = mqtt.Client(client_id=options.get("clientId", ""), protocol=mqtt.MQTTv311,
+                                      transport="websockets" if options.get("webSocket") else "tcp")
+        c.ws_set_options(path=options.get("webSocket"))
         c.max_inflight_messages_set(options.get("inFlight", 20))
         c.reconnect_delay_set(1, 1)
         if options.get("user") is not None:

@@ -132,6 +132,21 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
+// TestPahoOverWebSocket has a device that is no browser: its client certificate counts.
+func TestPahoOverWebSocket(t *testing.T) {
+	p := startPlant(t, "")
+	app := p.receives(t, "telemetry", acme, "")
+	cert, key := p.certificate(t, "meter-1", "known-ca")
+	plain, secure := asSensor("sensor-1@"+acme), mqttOptions{CA: p.ca, Cert: cert, Key: key}
+	plain.Addr, secure.Addr = p.device, "localhost:"+port(p.deviceTLS)
+	for _, o := range []mqttOptions{plain, secure} {
+		o.WebSocket = "/mqtt"
+		d := p.connects(t, "paho", o)
+		d.publishes(t, "telemetry", "22.5")
+		origin{acme, "meter-1", "hono-mqtt", "telemetry", "1", "application/vnd.acme", "22.5"}.arrived(t, app.await(t, "message"), "telemetry")
+	}
+}
+
 // TestBrowserWithoutMQTT expects nothing at the path where a protocol is asked for that is
 // not MQTT, and by requests that ask for none.
 func TestBrowserWithoutMQTT(t *testing.T) {
