@@ -115,19 +115,19 @@ func (c *conn) enter(ctx context.Context, p *packets.ConnectParams) error {
 	}
 	l, some, err := adapters.CertificateLogin(c.tls)
 	if some && err == nil {
-		if err = c.login(ctx, l, p.ClientIdentifier); err == nil || !p.UsernameFlag && !p.PasswordFlag || !passes(err) {
+		if err = c.login(ctx, l, p.ClientIdentifier); err == nil || !passes(err) {
 			return err
 		}
 	}
 	next, failed := credentials(p)
-	if failed == nil {
+	switch {
+	case failed == nil:
 		return c.login(ctx, next, p.ClientIdentifier)
+	case err != nil: // of a certificate that stands alone
+		failed = iot.Errorf(iot.ErrUnauthenticated, "%s", shown(err))
 	}
 	if !some { // else the certificate has been counted
 		sessions.Refused(c.cipher(), failed)
-	}
-	if err != nil {
-		return err
 	}
 	return failed
 }
