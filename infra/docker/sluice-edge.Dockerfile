@@ -14,8 +14,9 @@ USER 65532:65532
 ENV SLUICE_DATA=/var/lib/sluice/data
 VOLUME /var/lib/sluice
 
-# AMQPS, AMQP, AMQPS of components, ingress of changes; HTTP, HTTPS of devices; probes and metrics.
-EXPOSE 5671 5672 5673 8445 8080 8443 8088
+# AMQPS, AMQP, AMQPS of components, ingress of changes; HTTP, HTTPS of devices,
+# their MQTT without and with TLS; probes and metrics.
+EXPOSE 5671 5672 5673 8445 8080 8443 1883 8883 8088
 
 HEALTHCHECK --interval=5s --timeout=3s --start-period=15s --retries=3 CMD ["/sluice-edge", "health"]
 ENTRYPOINT ["/sluice-edge"]

@@ -1,6 +1,6 @@
 // Package containers holds the tests that run the product as its images: routers,
-// HTTP adapters and functions as containers on a network of their own, with mutual
-// TLS between them, a read-only root, no capabilities and no root. The store is
+// HTTP and MQTT adapters and functions as containers on a network of their own, with
+// mutual TLS between them, a read-only root, no capabilities and no root. The store is
 // SQLite in a volume, or a PostgreSQL on this host.
 //
 // It is a module of its own, so that what starts containers is no dependency of the
@@ -13,6 +13,6 @@
 // SLUICE_EDGE_IMAGE and SLUICE_FUNCTION_IMAGE name other images than
 // sluice-edge:dev and sluice-function:dev.
 //
-// Devices are net/http, applications are go-amqp. What is measured on the way is
+// Devices are net/http and the clients of Mosquitto, applications are go-amqp. What is measured on the way is
 // printed at the end, and written to build/containers.txt.
 package containers

@@ -10,12 +10,16 @@ import (
 	"github.com/sluice-iot/sluice/internal/listen"
 )
 
-// TestSQLite runs a router, an adapter and functions that keep the registry in a volume.
+// TestSQLite runs a router, an adapter for HTTP, one for MQTT and functions that keep the
+// registry in a volume.
 func TestSQLite(t *testing.T) {
 	n := newSite(t)
 	n.start(t, 1)
-	n.register(t, n.functions[0], "meter-1")
-	n.testUploads(t, "SQLite", n.functions[0])
+	mqtt := n.addMQTT(t, direct)
+	mqtt.run(t)
+	n.register(t, n.functions[0], "meter-1", "meter-2")
+	app := n.testUploads(t, "SQLite", n.functions[0])
+	t.Run("MQTT", func(t *testing.T) { n.testMQTT(t, mqtt, app, "meter-2") })
 	t.Run("certificates are needed", n.testStrangers)
 	t.Run("hardened", n.testHardened)
 	t.Run("healthy", n.testHealthy)
@@ -29,7 +33,8 @@ func TestSQLite(t *testing.T) {
 }
 
 // testUploads has a device reach an application, disables it, and enables it again.
-func (n *site) testUploads(t *testing.T, store string, management *box) {
+// The application stays until the test ends.
+func (n *site) testUploads(t *testing.T, store string, management *box) *application {
 	t.Helper()
 	app := n.consume(t, n.routers[0])
 	d := n.newDevice(t, "meter-1")
@@ -52,6 +57,7 @@ func (n *site) testUploads(t *testing.T, store string, management *box) {
 	refused := d.until(t, "enabled again", http.StatusAccepted)
 	measure(t, store+": operator answered to the first accepted upload of a device enabled again", "%s, %d uploads were refused in between", ms(time.Since(began)), refused)
 	app.await(t, "enabled again")
+	return app
 }
 
 // testStrangers knocks at the doors that are for components, with no certificate and

@@ -31,11 +31,11 @@ func testKnative(t *testing.T, n *node) {
 	n.script(t, "crds")
 	// The public keys of the tokens are for everybody to read, as OpenID Connect has it.
 	n.kubectl(t, "create", "clusterrolebinding", "issuer-discovery", "--clusterrole=system:service-account-issuer-discovery", "--group=system:unauthenticated")
-	s := install(t, n, "sluice-knative", [2]int{31671, 31443}, "--knative")
+	s := install(t, n, "sluice-knative", [3]int{31671, 31443, 31883}, "--knative")
 	g := openGateway(t, s)
 	s.apply(t, "-k", overlay(t, "knative", strings.ReplaceAll(onKnative, "NAME", g.name)))
 	g.deploy(t)
-	s.rolledOut(t, "sluice-router", "sluice-adapter-http")
+	s.rolledOut(t, "sluice-router", "sluice-adapter-http", "sluice-adapter-mqtt")
 	s.api = "https://" + g.address + "/v1"
 	s.trust.RootCAs.AppendCertsFromPEM(g.ca)
 	s.manage(t, http.MethodPost, "/tenants/"+tenant, map[string]any{})
@@ -49,6 +49,7 @@ func testKnative(t *testing.T, n *node) {
 	if !a.has("by token") {
 		t.Error("acknowledged, but not arrived")
 	}
+	t.Run("by MQTT", func(t *testing.T) { testPublish(t, s, a, "meter") })
 	t.Run("who may ask", func(t *testing.T) { testTokens(t, s, g) })
 	t.Run("from zero", func(t *testing.T) {
 		g.scale(t, 0)
@@ -113,6 +114,8 @@ patches:
       {apiVersion: v1, kind: Service, metadata: {name: sluice-router}, spec: {type: NodePort, ports: [{port: 5671, nodePort: 31671}]}}
   - patch: |
       {apiVersion: v1, kind: Service, metadata: {name: sluice-adapter-http}, spec: {type: NodePort, ports: [{port: 8443, nodePort: 31443}]}}
+  - patch: |
+      {apiVersion: v1, kind: Service, metadata: {name: sluice-adapter-mqtt}, spec: {type: NodePort, ports: [{port: 8883, nodePort: 31883}]}}
 `
 
 func (s *site) accepted(t *testing.T, kind, device, text string) error {
@@ -152,6 +155,7 @@ func testTokens(t *testing.T, s *site, g *gateway) {
 		want      int
 	}{
 		{"an adapter", get, []string{"sluice-adapter-http", "--audience=sluice-functions"}, 200},
+		{"another adapter", get, []string{"sluice-adapter-mqtt", "--audience=sluice-functions"}, 200},
 		{"a router", get, []string{"sluice-router", "--audience=sluice-functions"}, 200},
 		{"an adapter that asks what is for routers", changes, []string{"sluice-adapter-http", "--audience=sluice-functions"}, 403},
 		{"a router that asks about events", stats, []string{"sluice-router", "--audience=sluice-functions"}, 200},

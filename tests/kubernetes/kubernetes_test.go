@@ -22,7 +22,7 @@ func TestKubernetes(t *testing.T) {
 }
 
 func testPlain(t *testing.T, n *node) {
-	s := install(t, n, "sluice", [2]int{30671, 30443})
+	s := install(t, n, "sluice", [3]int{30671, 30443, 30883})
 	// The DNS of this node keeps nothing, so an adapter knows a new router after ten
 	// seconds, not after forty.
 	s.apply(t, "-k", overlay(t, "plain", `
@@ -31,7 +31,7 @@ patches:
     patch: |
       - {op: replace, path: /spec/minReadySeconds, value: 15}
 `))
-	s.rolledOut(t, "sluice-functions", "sluice-router", "sluice-adapter-http")
+	s.rolledOut(t, "sluice-functions", "sluice-router", "sluice-adapter-http", "sluice-adapter-mqtt")
 	s.forwardManagement(t)
 	s.manage(t, http.MethodPost, "/tenants/"+tenant, map[string]any{})
 	for _, id := range append([]string{"meter", "pump"}, sensors...) {
@@ -50,24 +50,31 @@ patches:
 			t.Error("acknowledged, but not arrived")
 		}
 	})
+	t.Run("telemetry by MQTT", func(t *testing.T) { testPublish(t, s, a, "meter") })
 	t.Run("events that nobody waits for", func(t *testing.T) { testKept(t, s) })
 	e := consumeEvents(t, s)
 	t.Run("events", func(t *testing.T) { testEvents(t, s, e) })
 	t.Run("memory", s.memory)
 	t.Run("a device is disabled", func(t *testing.T) { testDisabled(t, s) })
 	t.Run("a router is killed", func(t *testing.T) { testKilled(t, s, a, e) })
-	for _, d := range []string{"sluice-router", "sluice-adapter-http", "sluice-functions"} {
-		t.Run("rolling update of "+d, func(t *testing.T) { testUpdate(t, s, a, e, d) })
-	}
+	t.Run("rolling update of routers", func(t *testing.T) { testUpdate(t, s, a, e, "sluice-router") })
+	t.Run("rolling update of adapters", func(t *testing.T) { testUpdate(t, s, a, e, "sluice-adapter-http", "sluice-adapter-mqtt") })
+	t.Run("rolling update of functions", func(t *testing.T) { testUpdate(t, s, a, e, "sluice-functions") })
 }
 
 // testDisabled disables a device that the adapters know, and expects that each of
-// them refuses it without waiting for what they keep to end.
+// them refuses it without waiting for what they keep to end, and closes what the
+// device has open.
 func testDisabled(t *testing.T, s *site) {
 	for range 20 {
 		if code, err := s.upload(t.Context(), fresh(s), telemetry, "pump", "before"); err != nil || code != http.StatusAccepted {
 			t.Fatalf("before: %d, %v", code, err)
 		}
+	}
+	connected := newMQTTSender(s, "pump")
+	defer connected.close()
+	if code, err := connected.send(t.Context(), telemetry, "before"); err != nil || code != http.StatusAccepted {
+		t.Fatalf("before, by MQTT: %d, %v", code, err)
 	}
 	began := time.Now()
 	s.manage(t, http.MethodPatch, "/devices/"+tenant+"/pump", map[string]any{"enabled": false})
@@ -85,6 +92,12 @@ func testDisabled(t *testing.T, s *site) {
 	})
 	took := time.Since(began)
 	t.Logf("refused everywhere within %s", took.Round(time.Millisecond))
+	if err := connected.awaitEnd(); err != nil {
+		t.Errorf("the connection by MQTT: %v", err)
+	}
+	if code, err := connected.send(t.Context(), telemetry, "after"); err != nil || code != http.StatusForbidden {
+		t.Errorf("after, by MQTT: %d, %v", code, err)
+	}
 	if took > 10*time.Second {
 		t.Error("that was not by the notice")
 	}
@@ -100,19 +113,25 @@ func fresh(s *site) *http.Client {
 	return c
 }
 
-// testUpdate replaces every pod of a deployment while devices upload.
-func testUpdate(t *testing.T, s *site, a, e *application, deployment string) {
-	before := s.pods(t, deployment)
-	check := work(t, s, deployment, a, e)
+// testUpdate replaces every pod of deployments while devices upload.
+func testUpdate(t *testing.T, s *site, a, e *application, deployments ...string) {
+	pods := func() (all []string) {
+		for _, d := range deployments {
+			all = append(all, s.pods(t, d)...)
+		}
+		return all
+	}
+	before := pods()
+	check := work(t, s, strings.Join(deployments, " and "), a, e)
 	time.Sleep(2 * time.Second) // load before and after it
-	s.kubectl(t, "rollout", "restart", "-n", s.namespace, "deployment/"+deployment)
-	s.rolledOut(t, deployment)
+	for _, d := range deployments {
+		s.kubectl(t, "rollout", "restart", "-n", s.namespace, "deployment/"+d)
+	}
+	s.rolledOut(t, deployments...)
 	eventually(t, "the old pods end", func() error {
-		for _, old := range before {
-			for _, p := range s.pods(t, deployment) {
-				if p == old {
-					return errors.New(p + " is there")
-				}
+		for _, p := range pods() {
+			if slices.Contains(before, p) {
+				return errors.New(p + " is there")
 			}
 		}
 		return nil
@@ -121,15 +140,18 @@ func testUpdate(t *testing.T, s *site, a, e *application, deployment string) {
 	check()
 }
 
-// work has devices upload telemetry and events until check is called.
+// work has devices send telemetry, by HTTP and by MQTT, and events until check is called.
 func work(t *testing.T, s *site, name string, a, e *application) (check func()) {
 	t.Helper()
-	l := begin(t, s, name, telemetry, slices.Repeat([]string{"meter"}, 8), 20*time.Millisecond)
-	m := begin(t, s, name, event, sensors, 50*time.Millisecond)
+	meters := slices.Repeat([]string{"meter"}, 8)
+	uploads := begin(t, s, name+", HTTP", telemetry, newHTTPSender, meters, 20*time.Millisecond)
+	publishes := begin(t, s, name+", MQTT", telemetry, func(s *site, device string) sender { return newMQTTSender(s, device) }, meters, 40*time.Millisecond)
+	events := begin(t, s, name+", HTTP", event, newHTTPSender, sensors, 50*time.Millisecond)
 	return func() {
 		t.Helper()
-		l.check(t, a)
-		m.check(t, e)
+		uploads.check(t, a)
+		publishes.check(t, a)
+		events.check(t, e)
 	}
 }
 

@@ -3,12 +3,13 @@ package kubernetes_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
 )
 
-// load is numbered uploads of several devices at a time, each number once.
+// load is numbered messages of several devices at a time, each number once.
 type load struct {
 	name   string
 	kind   string // of message
@@ -16,9 +17,10 @@ type load struct {
 	wg     sync.WaitGroup
 	mu     sync.Mutex
 	next   int
-	taken  []string // answered with 202
+	taken  []string // acknowledged
 	status map[int]int
 	broken map[string]int // connections, by error
+	lost   int            // connections that devices made anew
 	gaps   longest
 }
 
@@ -35,23 +37,55 @@ func (g *longest) see(now time.Time) {
 	g.last = now
 }
 
-// begin starts workers, one for each name of a device, that each upload a message
-// every pause.
-func begin(t *testing.T, s *site, name, kind string, devices []string, pause time.Duration) *load {
+// sender is a device with its connection. It is for one goroutine.
+type sender interface {
+	// send returns a status of HTTP; 202 is an acknowledgement.
+	send(ctx context.Context, kind, text string) (int, error)
+	// close returns how often the device lost its connection and made another one.
+	close() int
+}
+
+// httpSender keeps a connection of its own.
+type httpSender struct {
+	s      *site
+	c      *http.Client
+	device string
+}
+
+func newHTTPSender(s *site, device string) sender { return &httpSender{s, s.client(), device} }
+
+func (d *httpSender) send(ctx context.Context, kind, text string) (int, error) {
+	return d.s.upload(ctx, d.c, kind, d.device, text)
+}
+
+// close returns 0: net/http makes connections as it needs them.
+func (d *httpSender) close() int {
+	d.c.CloseIdleConnections()
+	return 0
+}
+
+// begin starts workers, one for each name of a device, that each send a message every
+// pause.
+func begin(t *testing.T, s *site, name, kind string, open func(s *site, device string) sender, devices []string, pause time.Duration) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{name: name, kind: kind, stop: cancel, status: map[int]int{}, broken: map[string]int{}}
 	for _, device := range devices {
 		l.wg.Go(func() {
-			c := s.client()
-			defer c.CloseIdleConnections()
+			d := open(s, device)
+			defer func() {
+				lost := d.close()
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				l.lost += lost
+			}()
 			for ctx.Err() == nil {
 				l.mu.Lock()
 				l.next++
 				text := fmt.Sprintf("%s %s %d", name, kind, l.next)
 				l.mu.Unlock()
 				// One that is under way at the end is finished, so that its answer counts.
-				code, err := s.upload(context.WithoutCancel(ctx), c, kind, device, text)
+				code, err := d.send(context.WithoutCancel(ctx), kind, text)
 				l.record(text, code, err)
 				time.Sleep(pause)
 			}
@@ -105,8 +139,8 @@ func (l *load) check(t *testing.T, a *application) {
 			}
 		}
 	}
-	t.Logf("%s, %s: %d uploads, answers %v, connections broken %v, %d acknowledged and lost, %d received twice; the application lost %d connections so far; longest time without a 202: %s; the last to arrive came %s after the last upload",
-		l.name, l.kind, l.next, l.status, l.broken, lost, twice, a.connectionsLost(), l.gaps.most.Round(time.Millisecond), late.Round(time.Millisecond))
+	t.Logf("%s, %s: %d messages, answers %v, connections broken %v, %d of MQTT made anew, %d acknowledged and lost, %d received twice; the application lost %d connections so far; longest time without a 202: %s; the last to arrive came %s after the last upload",
+		l.name, l.kind, l.next, l.status, l.broken, l.lost, lost, twice, a.connectionsLost(), l.gaps.most.Round(time.Millisecond), late.Round(time.Millisecond))
 	for code := range l.status {
 		if code != 202 && code != 503 {
 			t.Errorf("%d uploads were answered with %d", l.status[code], code)

@@ -22,7 +22,7 @@ func testOverlays(t *testing.T, n *node) {
 			}
 			// The pods themselves are admitted as the level "restricted" has it; their
 			// secrets are not there, so nothing runs.
-			for _, d := range []string{"sluice-router", "sluice-adapter-http"} {
+			for _, d := range []string{"sluice-router", "sluice-adapter-http", "sluice-adapter-mqtt"} {
 				n.kubectl(t, "wait", "-n", namespace, "deployment/"+d, "--for=jsonpath={.status.replicas}=2", "--timeout=30s")
 				if out := n.kubectl(t, "get", "-n", namespace, "deployment", d, `-o=jsonpath={.status.conditions[?(@.type=="ReplicaFailure")].message}`); out != "" {
 					t.Errorf("%s: %s", d, out)

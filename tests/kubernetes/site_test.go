@@ -32,7 +32,8 @@ type site struct {
 	*node
 	namespace  string
 	northbound string // URL of the routers, for applications
-	uploads    string // URL of the adapters
+	uploads    string // URL of the HTTP adapters
+	mqtt       string // address of the MQTT adapters
 
 	dir      string // of certificates and secrets
 	trust    *tls.Config
@@ -42,12 +43,12 @@ type site struct {
 }
 
 // install makes a namespace and the secrets as the script does for everybody, with
-// a PostgreSQL on the node's host. ports are those of the node for applications
-// and devices.
-func install(t *testing.T, n *node, namespace string, ports [2]int, options ...string) *site {
+// a PostgreSQL on the node's host. ports are those of the node for applications,
+// and for devices with HTTP and with MQTT.
+func install(t *testing.T, n *node, namespace string, ports [3]int, options ...string) *site {
 	t.Helper()
 	s := &site{node: n, namespace: namespace, dir: t.TempDir(),
-		northbound: fmt.Sprintf("amqps://%s:%d", address, ports[0]), uploads: fmt.Sprintf("https://%s:%d/", address, ports[1])}
+		northbound: fmt.Sprintf("amqps://%s:%d", address, ports[0]), uploads: fmt.Sprintf("https://%s:%d/", address, ports[1]), mqtt: fmt.Sprintf("%s:%d", address, ports[2])}
 	n.namespace(t, namespace)
 	options = append(options, "--namespace", namespace)
 	s.secrets(t, database(t), options...)
