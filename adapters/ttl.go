@@ -58,8 +58,9 @@ func (e *entry) ttl(endpoint iot.Endpoint, qos iot.QoS, own *time.Duration, useD
 		candidate = e.defaults.ttlOf(keyTTL, fallback)
 	}
 	if limit != nil && *limit > -1 {
+		// A message of ttl 0 never ends, which is longer than any limit.
 		bound := seconds(*limit)
-		if candidate < 0 || candidate > bound {
+		if candidate <= 0 || candidate > bound {
 			candidate = bound
 		}
 	}
