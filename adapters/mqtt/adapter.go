@@ -126,6 +126,10 @@ func (a *Adapter) Serve(ctx context.Context, ln net.Listener, config *tls.Config
 	}
 }
 
+// keepAlive finds peers that are gone without a word where the client has no
+// keep-alive of its own. Seldom: each probe wakes a radio.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Minute, Interval: time.Minute, Count: 5}
+
 // accepted starts serving nc, unless its address has too many connections.
 func (a *Adapter) accepted(nc net.Conn, config *tls.Config) {
 	remote := adapters.RemoteAddr(nc.RemoteAddr().String())
@@ -135,6 +139,9 @@ func (a *Adapter) accepted(nc net.Conn, config *tls.Config) {
 	}
 	c := &conn{a: a, nc: nc, remote: remote, counted: true}
 	c.half, _ = nc.(halfCloser)
+	if t, ok := nc.(*net.TCPConn); ok {
+		t.SetKeepAliveConfig(keepAlive)
+	}
 	c.cond.L = &c.mu
 	if !a.open(c) {
 		a.o.Conns.Release(remote)

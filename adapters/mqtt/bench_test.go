@@ -15,14 +15,33 @@ import (
 
 	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/adapters/adaptertest"
+	"github.com/sluice-iot/sluice/internal/iot"
 )
+
+// later is a way to the applications that reports outcomes by a goroutine of
+// its own, as a connection to a router does.
+type later struct {
+	adaptertest.Discard
+	outcomes chan func(error)
+}
+
+func (l later) Start(_ *iot.Message, done func(error)) { l.outcomes <- done }
+
+func (l later) run() {
+	for done := range l.outcomes {
+		done(nil)
+	}
+}
 
 // BenchmarkPublish256 measures a PUBLISH with quality of service 1 and its
 // PUBACK over a loopback connection: alone, and with others in flight.
 func BenchmarkPublish256(b *testing.B) {
 	for _, window := range []int{1, 50} {
 		b.Run(fmt.Sprintf("window=%d", window), func(b *testing.B) {
-			w := newWorldOf(b, adapters.Options{Downstream: adaptertest.Discard{}}, adapters.SessionOptions{}, nil)
+			down := later{outcomes: make(chan func(error), window)}
+			go down.run()
+			b.Cleanup(func() { close(down.outcomes) })
+			w := newWorldOf(b, adapters.Options{Downstream: down}, adapters.SessionOptions{}, nil)
 			c := w.connected(b, 4, nil)
 			pk := message("telemetry/?content-type=text%2Fplain", 1, strings.Repeat("x", 256))
 			pk.ProtocolVersion = 4
