@@ -3,7 +3,6 @@ package interop_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -170,19 +169,10 @@ func TestMQTTKeepAlive(t *testing.T) {
 func (p *plant) awaitConnections(t *testing.T, want int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d connections", want), func() error {
-		resp, err := client.Get("http://" + p.health + "/prometheus")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		if err != nil {
-			return err
-		}
-		for line := range strings.Lines(string(text)) {
-			if strings.HasPrefix(line, "hono_connections_authenticated{") && strings.Contains(line, `tenant="`+acme+`"`) {
-				if got := line[strings.LastIndexByte(line, ' ')+1:]; got != fmt.Sprintln(want) {
-					return fmt.Errorf("%s", line)
+		for name, n := range p.counts(t) {
+			if strings.HasPrefix(name, "hono_connections_authenticated{") && strings.Contains(name, `tenant="`+acme+`"`) {
+				if n != fmt.Sprint(want) {
+					return errors.New(n)
 				}
 				return nil
 			}
