@@ -85,19 +85,19 @@ func (n *site) testMQTT(t *testing.T, adapter *box, app *application, id string)
 	began := time.Now()
 	adapter.awaitConnections(t, 0)
 	measure(t, "operator answered to the end of the MQTT connection of a disabled device", "%s", ms(time.Since(began)))
-	// It comes back as soon as it lost the connection, is refused, and gives up.
+	// The client ends when it is told why it has to go.
 	select {
 	case err := <-ended:
-		if err == nil || !strings.Contains(said.String(), "received DISCONNECT") {
-			t.Errorf("the client ended with %v; want one that was disconnected and then refused:\n%s", err, &said)
+		if !strings.Contains(said.String(), "DISCONNECT (135)") {
+			t.Errorf("the client ended with %v; want one that got a DISCONNECT for want of authority:\n%s", err, &said)
 		}
 	case <-time.After(patience):
-		t.Error("a disabled device goes on trying, and is not refused")
+		t.Error("the client of a disabled device does not end")
 		connected.Process.Kill()
 		<-ended
 	}
-	if err := n.publish(t, adapter, id, "while disabled"); err == nil {
-		t.Error("a disabled device got a PUBACK")
+	if err := n.publish(t, adapter, id, "while disabled"); err == nil || !strings.Contains(err.Error(), "Not authorized") {
+		t.Errorf("a disabled device: %v", err)
 	}
 	n.enable(t, n.functions[0], id, true)
 	eventually(t, "a message of a device enabled again is acknowledged", func() error { return n.publish(t, adapter, id, "enabled again, by MQTT") })
