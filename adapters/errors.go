@@ -28,8 +28,11 @@ func (e *shownError) Unwrap() []error { return []error{e.shown, e.cause} }
 
 // downstreamError gives err the text that belongs to it, where it came without.
 func downstreamError(err error) error {
+	if err == nil {
+		return nil // before e, which costs an allocation
+	}
 	var e *iot.Error
-	if err == nil || errors.As(err, &e) && e.Text != "" {
+	if errors.As(err, &e) && e.Text != "" {
 		return err
 	}
 	for _, row := range [...]struct {
