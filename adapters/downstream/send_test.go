@@ -379,6 +379,41 @@ func TestMaxWaiting(t *testing.T) {
 	})
 }
 
+// A tenant whose messages find no credit leaves others room to wait.
+func TestMaxWaitingLeavesRoomForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newScripted(t, "r")
+		r.credit, r.refill = 0, false
+		s, _ := start(t, downstream.Options{MaxWaiting: 100}, r)
+		synctest.Wait()
+		flood, others := newTold(t), newTold(t)
+		for i := range 150 {
+			s.Start(numbered(i, iot.AtLeastOnce), flood.done(i))
+		}
+		if got := flood.count(); got != 50 {
+			t.Errorf("%d ended at once, want the 50 that are too many", got)
+		}
+		for i := range 3 {
+			m := numbered(i, iot.AtLeastOnce)
+			m.Tenant = "other"
+			s.Start(m, others.done(i))
+		}
+		if got := others.count(); got != 1 {
+			t.Errorf("%d of another tenant ended at once, want 1: two may wait", got)
+		}
+		synctest.Wait()
+		r.give("telemetry/other", 2)
+		synctest.Wait()
+		errs := others.once(3)
+		wantErr(t, errs[0], nil, "")
+		wantErr(t, errs[1], nil, "")
+		wantErr(t, errs[2], iot.ErrUnavailable, adapters.TextUnavailable)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		flood.once(150)
+	})
+}
+
 func TestRefusedLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newScripted(t, "r")

@@ -35,7 +35,7 @@ type Options struct {
 	Login       peer.Login    // for routers without one of their own; zero = EXTERNAL
 	CreditWait  time.Duration // how long a message waits for credit; 0 = 200 ms
 	SendTimeout time.Duration // how long an outcome is awaited, from sending; 0 = 1 s
-	MaxWaiting  int           // messages that may wait for credit at once; 0 = 1000
+	MaxWaiting  int           // messages that may wait for credit at once; 0 = 1000. A fiftieth may at each address, whatever waits elsewhere
 	LinkIdle    time.Duration // links unused for so long are detached; 0 = 5 min
 	Logger      *slog.Logger  // nil = silent
 	// Notices is told of changes of the registry; nil = nobody is.

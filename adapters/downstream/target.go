@@ -28,6 +28,7 @@ type target struct {
 	dead    bool // no longer in Set.targets
 
 	waiting queue         // for credit
+	waits   int           // how many are in it
 	placed  queue         // on a link, for the outcome
 	late    queue         // for the report of an outcome that has come
 	timer   *time.Timer   // of all three; nil = not made yet

@@ -2,6 +2,11 @@ package downstream
 
 import "github.com/sluice-iot/sluice/internal/amqp/peer"
 
+// ownPart is the part of MaxWaiting that is left to each address whatever the
+// others do: one tenant that floods an address without consumers must not take
+// from the others what they need where credit is short for a moment.
+const ownPart = 50
+
 // enqueue places d, or lets it wait behind those that wait. t.mu is held.
 func (t *target) enqueue(d *delivery, x *scratch, e *ended) {
 	t.used = true
@@ -45,13 +50,14 @@ func (t *target) went(d *delivery, p placement, err error, e *ended) {
 }
 
 // queue makes d the last to wait. It reports false when too many wait in the
-// process. t.mu is held.
+// process, and enough at this address. t.mu is held.
 func (t *target) queue(d *delivery, x *scratch) bool {
 	s := t.s
-	if s.waiting.Add(1) > int64(s.o.MaxWaiting) {
+	if s.waiting.Add(1) > int64(s.o.MaxWaiting) && t.waits >= s.o.MaxWaiting/ownPart {
 		s.waiting.Add(-1)
 		return false
 	}
+	t.waits++
 	d.buf, x.buf = x.buf, d.buf[:0]
 	if t.waiting.first == nil {
 		s.waitMu.Lock()
@@ -65,6 +71,7 @@ func (t *target) queue(d *delivery, x *scratch) bool {
 // unqueue ends d's wait. t.mu is held.
 func (t *target) unqueue(d *delivery) {
 	t.waiting.remove(d)
+	t.waits--
 	s := t.s
 	s.waiting.Add(-1)
 	if t.waiting.first == nil {
