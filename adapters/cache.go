@@ -150,12 +150,14 @@ func (c *cache) drop(e *entry) {
 	s.mu.Unlock()
 }
 
-// replace puts e in old's place, unless something newer took that.
+// replace puts e, the same answer in other words, in old's place, unless something
+// newer took that. A notice finds one of them at any time.
 func (c *cache) replace(old, e *entry) {
 	s := c.shard(&old.key)
 	s.mu.Lock()
 	if s.entries[old.key] == old {
-		c.put(s, e)
+		s.entries[old.key] = e
+		c.index.swap(old, e, true)
 	}
 	s.mu.Unlock()
 }

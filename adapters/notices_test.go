@@ -3,6 +3,8 @@ package adapters_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -228,4 +230,31 @@ func TestParseNotice(t *testing.T) {
 			t.Errorf("%q: got no error", bad)
 		}
 	}
+}
+
+// A tenant's answers get new settings one by one. A notice that comes meanwhile finds
+// each of them, before or after.
+func TestNoticeWhileSettingsChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := newAdmissions(t, adapters.AdmissionOptions{})
+		a.Following(true)
+		time.Sleep(time.Nanosecond) // what is asked later is followed
+		for round := range 100 {
+			for i := range 300 {
+				r := good()
+				r.Admit.Context = map[string]any{"client-id": i}
+				admit(t, a, r)
+			}
+			synctest.Wait()
+			a.Notice(adapters.Notice{Type: adapters.NoticeTenant, Change: "UPDATE", Tenant: adaptertest.Tenant, Enabled: true})
+			for range rand.N(20) {
+				runtime.Gosched()
+			}
+			a.Notice(adapters.Notice{Type: adapters.NoticeCredentials, Tenant: adaptertest.Tenant, Device: adaptertest.Device})
+			synctest.Wait()
+			if n := a.Cached(); n != 0 {
+				t.Fatalf("round %d: %d answers outlived a notice about their device", round, n)
+			}
+		}
+	})
 }
