@@ -134,7 +134,9 @@ func (s *site) toRouter() string {
 
 // part starts one process and waits until it can work.
 func (s *site) part(ctx context.Context, health, certificate string, command []string, config string) (*server, error) {
-	config += fmt.Sprintf("insecure: true\nlog: {level: warn}\nidentities: %q\n", s.file("identities.yaml"))
+	// Generator, application and servers share the processors: with the usual limits a moment in
+	// which one of them gets none would end connections.
+	config += fmt.Sprintf("insecure: true\nlog: {level: warn}\ncredit-wait: 2s\nsend-timeout: 10s\nidentities: %q\n", s.file("identities.yaml"))
 	name := strings.Join(command, "-")
 	if certificate != "" {
 		config += fmt.Sprintf("tls: {certificate: %q, key: %q, ca: %q}\n", s.file("certs/"+certificate+".crt"), s.file("certs/"+certificate+".key"), s.file("certs/ca.crt"))

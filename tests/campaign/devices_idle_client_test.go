@@ -100,8 +100,13 @@ func connectAll(o *idleSettings) ([]net.Conn, error) {
 				if i >= len(conns) {
 					return
 				}
-				c, err := dialMQTT(mqttLogin{addr: o.Addr, source: i, tls: config, clientID: fmt.Sprint(transportName(o.TLS), "-", i),
-					user: eventDevice(i) + "@" + o.Tenant, password: devicePass, keepAlive: o.KeepAlive})
+				login := mqttLogin{addr: o.Addr, source: i, tls: config, clientID: fmt.Sprint(transportName(o.TLS), "-", i),
+					user: eventDevice(i) + "@" + o.Tenant, password: devicePass, keepAlive: o.KeepAlive}
+				c, err := dialMQTT(login)
+				for errors.Is(err, unavailable) {
+					time.Sleep(time.Second)
+					c, err = dialMQTT(login)
+				}
 				if err != nil {
 					err = fmt.Errorf("client %d: %w", i, err)
 					failed.Store(&err)

@@ -19,6 +19,9 @@ const connecting = 64
 // keepAlive is that of idle clients, in seconds; they ping in half of it.
 const keepAlive = 120
 
+// errLater is a server that cannot answer now.
+var errLater = errors.New("told to come again")
+
 // runMQTTIdle connects o.conns clients, each of which subscribes where -sub has a %d,
 // and has them do nothing but ping. It holds no buffer and no goroutine for any, so
 // that a quarter of a million fit into a process.
@@ -30,13 +33,18 @@ func runMQTTIdle(o *opts) error {
 	r0, c0 := o.pid.rss(), o.pid.cpu()
 	conns := make([]net.Conn, o.conns)
 	began := time.Now()
-	var next atomic.Int64
+	var next, later atomic.Int64
 	var failed atomic.Pointer[error]
 	var all sync.WaitGroup
 	for range connecting {
 		all.Go(func() {
 			for i := int(next.Add(1)) - 1; i < o.conns && failed.Load() == nil; i = int(next.Add(1)) - 1 {
 				c, err := o.mqIdle(u, i)
+				for errors.Is(err, errLater) {
+					later.Add(1)
+					time.Sleep(time.Second)
+					c, err = o.mqIdle(u, i)
+				}
 				if err != nil {
 					err = fmt.Errorf("client %d: %w", i, err)
 					failed.Store(&err)
@@ -50,8 +58,8 @@ func runMQTTIdle(o *opts) error {
 		return *err
 	}
 	took := time.Since(began)
-	fmt.Printf("%-34s connected: %d in %.1f s, %.0f conn/s, srv %.0f us/conn, RSS %d KiB\n", o.label, o.conns, took.Seconds(),
-		float64(o.conns)/took.Seconds(), float64((o.pid.cpu()-c0).Microseconds())/float64(o.conns), o.pid.rss())
+	fmt.Printf("%-34s connected: %d in %.1f s, %.0f conn/s, srv %.0f us/conn, RSS %d KiB; told to come again %d times\n", o.label, o.conns, took.Seconds(),
+		float64(o.conns)/took.Seconds(), float64((o.pid.cpu()-c0).Microseconds())/float64(o.conns), o.pid.rss(), later.Load())
 	stop := make(chan struct{})
 	all.Go(func() { pingAll(conns, stop) })
 	idleReport(o, r0)
@@ -84,6 +92,9 @@ func (o *opts) mqIdle(u *url.URL, i int) (net.Conn, error) {
 		got := make([]byte, len(answer))
 		if _, err := io.ReadFull(c, got); err != nil {
 			return err
+		}
+		if got[0] == 0x20 && got[3] == 3 {
+			return errLater
 		}
 		if got[0] != answer[0] || got[len(got)-1] != answer[len(answer)-1] {
 			return fmt.Errorf("got % x, want % x", got, answer)
