@@ -53,6 +53,7 @@ type Adapter struct {
 	conns     map[*conn]struct{}
 	clients   map[clientKey]*conn
 	wills     map[clientKey]*delayedWill
+	willsOf   map[owner]int // how many of those are of one device
 }
 
 // clientKey tells clients apart: equal client identifiers of two devices have
@@ -87,6 +88,7 @@ func New(o Options) *Adapter {
 		conns:     make(map[*conn]struct{}),
 		clients:   make(map[clientKey]*conn),
 		wills:     make(map[clientKey]*delayedWill),
+		willsOf:   make(map[owner]int),
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a

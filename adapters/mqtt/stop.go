@@ -47,9 +47,8 @@ func (a *Adapter) stop() []*conn {
 	for ln := range a.listeners {
 		ln.Close()
 	}
-	for key, w := range a.wills {
-		w.timer.Stop()
-		delete(a.wills, key)
+	for key := range a.wills {
+		a.forgetWill(key)
 	}
 	conns := make([]*conn, 0, len(a.conns))
 	for c := range a.conns {

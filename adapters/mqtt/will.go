@@ -10,8 +10,14 @@ import (
 	"github.com/sluice-iot/sluice/adapters"
 )
 
-// maxWills bounds the wills that wait for their time.
-const maxWills = 10_000
+// Bounds of the wills that wait for their time: what is too much for them is
+// published at once. A device whose clients never come back must not take the
+// places of others, nor memory for years.
+const (
+	maxWills        = 10_000
+	maxWillsOfOne   = 16 // device
+	longestWillWait = 24 * time.Hour
+)
 
 // will is what a client wants to be published when it is lost.
 type will struct {
@@ -54,7 +60,7 @@ func (c *conn) takeWill(pk *packets.Packet) error {
 	}
 	w.publication, w.err = readPublication(strings.Clone(p.WillTopic), props)
 	// The delay ends with the session, whose expiry a client asks for.
-	w.delay = time.Duration(min(props.WillDelayInterval, pk.Properties.SessionExpiryInterval)) * time.Second
+	w.delay = min(time.Duration(min(props.WillDelayInterval, pk.Properties.SessionExpiryInterval))*time.Second, longestWillWait)
 	c.will = w
 	return nil
 }
@@ -66,10 +72,7 @@ func (a *Adapter) takeOver(c *conn) {
 	a.mu.Lock()
 	old := a.clients[key]
 	a.clients[key] = c
-	if w := a.wills[key]; w != nil {
-		w.timer.Stop()
-		delete(a.wills, key)
-	}
+	a.forgetWill(key)
 	a.mu.Unlock()
 	if old == nil {
 		return
@@ -130,7 +133,9 @@ func (a *Adapter) delayWill(key clientKey, c *conn, who adapters.Admission) bool
 	switch {
 	case a.stopping || a.clients[key] != nil:
 		return true
-	case len(a.wills) >= maxWills:
+	}
+	a.forgetWill(key)
+	if len(a.wills) >= maxWills || !key.anonymous() && a.willsOf[key.owner] >= maxWillsOfOne {
 		return false
 	}
 	d := new(delayedWill)
@@ -138,7 +143,7 @@ func (a *Adapter) delayWill(key clientKey, c *conn, who adapters.Admission) bool
 		a.mu.Lock()
 		due := a.wills[key] == d && !a.stopping
 		if due {
-			delete(a.wills, key)
+			a.forgetWill(key)
 			a.wg.Add(1)
 		}
 		a.mu.Unlock()
@@ -147,9 +152,20 @@ func (a *Adapter) delayWill(key clientKey, c *conn, who adapters.Admission) bool
 			c.publishWill(who)
 		}
 	})
-	if old := a.wills[key]; old != nil {
-		old.timer.Stop()
-	}
 	a.wills[key] = d
+	a.willsOf[key.owner]++
 	return true
+}
+
+// forgetWill takes back the will of key that waits, if there is one. a.mu is held.
+func (a *Adapter) forgetWill(key clientKey) {
+	w := a.wills[key]
+	if w == nil {
+		return
+	}
+	w.timer.Stop()
+	delete(a.wills, key)
+	if a.willsOf[key.owner]--; a.willsOf[key.owner] == 0 {
+		delete(a.willsOf, key.owner)
+	}
 }

@@ -2,6 +2,7 @@ package mqtt_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -136,6 +137,36 @@ func TestDelayedWillForgotten(t *testing.T) {
 	}
 	if n := len(w.down.Sent()); n != 0 {
 		t.Errorf("%d wills were published", n)
+	}
+}
+
+// TestDelayedWillsOfOneDevice: a device whose clients do not come back must not
+// take all the places of wills that wait.
+func TestDelayedWillsOfOneDevice(t *testing.T) {
+	const most = 16
+	w := newWorld(t, wills)
+	lose := func(i int) {
+		t.Helper()
+		w.connected(t, 5, func(pk *packets.Packet) {
+			delayed(3600, 3600)(pk)
+			withID(fmt.Sprint("client-", i))(pk)
+		}).nc.Close()
+		eventually(t, "the session is over", func() bool { return w.sessions.Len() == 0 })
+	}
+	for i := range most {
+		lose(i)
+	}
+	if n := len(w.down.Sent()); n != 0 {
+		t.Fatalf("%d wills were published", n)
+	}
+	lose(0) // in the place that it had
+	lose(most)
+	eventually(t, "one more is published at once", func() bool { return len(w.down.Sent()) == 1 })
+	w.connected(t, 5, withID("client-1")).nc.Close() // leaves its place
+	eventually(t, "the session is over", func() bool { return w.sessions.Len() == 0 })
+	lose(most)
+	if n := len(w.down.Sent()); n != 1 {
+		t.Errorf("%d wills were published, want 1", n)
 	}
 }
 
