@@ -240,6 +240,13 @@ func (a *Admissions) retire(e *entry) {
 	a.follow.index.remove(e)
 }
 
+// forget takes a session's answer out of use, and what was kept of it for the
+// session's return.
+func (a *Admissions) forget(e *entry) {
+	e.gone.Store(true) // first: whoever is about to keep it looks after that
+	a.cache.drop(e)
+}
+
 // drop forgets an answer.
 func (a *Admissions) drop(e *entry) {
 	e.gone.Store(true)

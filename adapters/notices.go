@@ -3,8 +3,10 @@ package adapters
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -228,23 +230,42 @@ func (a *Admissions) refreshOnce(tenant iot.TenantID) error {
 	case got == nil || got.ID != tenant || !got.Enabled:
 		return iot.Errorf(iot.ErrForbidden, "tenant is disabled or not registered")
 	}
-	s := newSettings(&got.TenantObject)
-	var barred []*Session
+	s, barred := newSettings(&got.TenantObject), make(map[*Session]bool)
+	for range maxLooks {
+		if a.follow.recent.add(tenant, ""); !a.resettle(tenant, s, barred) {
+			break
+		}
+	}
+	endSessions(slices.Collect(maps.Keys(barred)), errAdapterOff)
+	return nil
+}
+
+// maxLooks bounds how often the answers of a tenant are looked through: once and
+// again as long as some came from old ones meanwhile, by devices that come and go.
+const maxLooks = 16
+
+// resettle gives a tenant's answers other settings, or ends them, and reports
+// whether there were any. Who is on the way in by an older one learns from the
+// log of notices, before each look, that there was a change.
+func (a *Admissions) resettle(tenant iot.TenantID, to *settings, barred map[*Session]bool) (some bool) {
 	for _, e := range a.follow.index.ofTenant(tenant) {
+		if e.settings == to || barred[e.owner] {
+			continue
+		}
+		some = true
 		was := &e.settings.object
 		switch {
 		case e.owner != nil:
-			if !e.owner.settled(e, s) {
-				barred = append(barred, e.owner)
+			if !e.owner.settled(e, to) {
+				barred[e.owner] = true
 			}
-		case !reflect.DeepEqual(was.Adapters, got.Adapters) || !reflect.DeepEqual(was.TrustedCA, got.TrustedCA):
+		case !reflect.DeepEqual(was.Adapters, to.object.Adapters) || !reflect.DeepEqual(was.TrustedCA, to.object.TrustedCA):
 			a.drop(e) // whether it may still come in is the function's to say
 		default:
-			a.cache.replace(e, e.withSettings(s))
+			a.cache.replace(e, e.withSettings(to))
 		}
 	}
-	endSessions(barred, errAdapterOff)
-	return nil
+	return some
 }
 
 // recent remembers the latest notices, for answers that were under way when

@@ -130,18 +130,24 @@ func (s *Session) answered(r *renewal, e *entry, err error, changes uint32) {
 // settled gives the session other settings of its tenant, in place of those in
 // e; false where they no longer let it in.
 func (s *Session) settled(e *entry, to *settings) bool {
+	a := s.ss.p.o.Admissions
 	if !to.allows(s.ss.p.o.Type) {
+		a.forget(e)
 		return false
 	}
 	anchors := s.byCertificate() && !sameAnchors(e.settings, to)
 	s.mu.Lock()
-	if s.own.Load() == e && !s.closed {
+	gone := s.closed
+	if s.own.Load() == e && !gone {
 		n := e.withSettings(to)
-		s.ss.p.o.Admissions.follow.index.swap(e, n, true)
+		a.follow.index.swap(e, n, true)
 		s.own.Store(n)
 	}
 	s.mu.Unlock()
-	if anchors {
+	switch {
+	case gone:
+		a.forget(e)
+	case anchors:
 		s.ss.recheck(s)
 	}
 	return true
