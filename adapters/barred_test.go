@@ -40,7 +40,7 @@ func TestSettingsChangeWhileDevicesComeAndGo(t *testing.T) {
 			l.Context = map[string]any{"client-id": i}
 			return l
 		}
-		for round := range 20 {
+		for round := range 6 {
 			g := newGate(t, adapters.SessionOptions{})
 			var left [200]*adapters.Session
 			for i := range left {

@@ -239,7 +239,7 @@ func TestNoticeWhileSettingsChange(t *testing.T) {
 		a, _ := newAdmissions(t, adapters.AdmissionOptions{})
 		a.Following(true)
 		time.Sleep(time.Nanosecond) // what is asked later is followed
-		for round := range 100 {
+		for round := range 30 {
 			for i := range 300 {
 				r := good()
 				r.Admit.Context = map[string]any{"client-id": i}
