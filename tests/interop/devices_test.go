@@ -60,6 +60,7 @@ operators:
   - {name: %s, secret: "{plain}%s", scopes: [{tenant: "*", may: [read, write]}]}
 `, p.appUser, p.appPassword, p.operatorUser, p.operatorSecret))
 	config := writeFile(t, filepath.Join(p.dir, "sluice.yaml"), fmt.Sprintf(`insecure: true
+log: {level: debug}
 management: {max-payload-size: 16KiB}
 identities: %q
 listeners:

@@ -25,6 +25,34 @@ def say(event, **facts):
         sys.stdout.flush()
 
 
+class Heard:
+    """A socket that keeps what it receives, for the report of a failed handshake."""
+
+    def __init__(self, under):
+        self.under, self.text = under, b""
+
+    def __getattr__(self, name):
+        return getattr(self.under, name)
+
+    def recv(self, n):
+        got = self.under.recv(n)
+        self.text += got
+        return got
+
+
+class WebSocket(mqtt.WebsocketWrapper):
+    def _do_handshake(self, headers):
+        plain, self._socket = self._socket, Heard(self._socket)
+        try:
+            super()._do_handshake(headers)
+        except mqtt.WebsocketConnectionError as e:
+            raise OSError("%s: answered %r" % (e, self._socket.text)) from e
+        self._socket = plain
+
+
+mqtt.WebsocketWrapper = WebSocket
+
+
 class Device:
     def __init__(self, options):
         self.options = options

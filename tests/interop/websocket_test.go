@@ -3,6 +3,7 @@ package interop_test
 import (
 	_ "embed"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -100,15 +101,6 @@ func TestBrowser(t *testing.T) {
 	if result.Failed != "" {
 		t.Fatal(result.Failed)
 	}
-	want := []string{"202 ", "202 ", "202 ", "202 ", "202 ", "202 ", `403 {"error":"gateway is not authorised to act for the device"}`, "TypeError: Failed to fetch"}
-	if got, want := strings.Join(result.Uploads, "\n"), strings.Join(want, "\n"); got != want {
-		t.Errorf("uploads are answered\n%s\nwant\n%s", got, want)
-	}
-	for _, device := range []string{"gw-1", "meter-2", "meter-2"} {
-		if m := telemetry.await(t, "message"); string(m.Body) != "from a page" || m.Annotations["device_id"] != device || m.Properties["orig_adapter"] != "hono-http" {
-			t.Errorf("the application got %q of %v", m.Body, m.Annotations["device_id"])
-		}
-	}
 	for version, code := range map[string]struct{ wrong, failed string }{"mqtt4": {"4", "0"}, "mqtt5": {"134", "128"}} {
 		var said []string
 		for _, line := range result.Devices[version] {
@@ -128,6 +120,19 @@ func TestBrowser(t *testing.T) {
 		}
 		for _, body := range []string{"from a browser", "in two frames"} {
 			origin{acme, "gw-1", "hono-mqtt", "telemetry", "1", "application/vnd.acme", body}.arrived(t, telemetry.await(t, "message"), "telemetry")
+		}
+	}
+	want := []string{"202 ", "202 ", "202 ", "202 ", "202 ", "202 ", `403 {"error":"gateway is not authorised to act for the device"}`, "TypeError: Failed to fetch"}
+	if got, want := strings.Join(result.Uploads, "\n"), strings.Join(want, "\n"); got != want {
+		t.Errorf("uploads are answered\n%s\nwant\n%s", got, want)
+	}
+	for i, device := range []string{"gw-1", "meter-2", "meter-2"} {
+		m := telemetry.await(t, "message")
+		for i > 0 && string(m.Body) == fmt.Sprint("from a page ", i-1) { // repeated
+			m = telemetry.await(t, "message")
+		}
+		if string(m.Body) != fmt.Sprint("from a page ", i) || m.Annotations["device_id"] != device || m.Properties["orig_adapter"] != "hono-http" {
+			t.Errorf("the application got %q of %v; want upload %d of %s", m.Body, m.Annotations["device_id"], i, device)
 		}
 	}
 }
