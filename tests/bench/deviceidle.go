@@ -30,7 +30,7 @@ func idleDevices(ctx context.Context, o options, peerbench string) error {
 		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 			return err
 		}
-		devices = int(min(limit.Cur-spare, mostIdle))
+		devices = int(min(max(limit.Cur, spare+1)-spare, mostIdle))
 	}
 	slow, err := bcrypt.GenerateFromPassword([]byte(devicePassword), 10)
 	if err != nil {

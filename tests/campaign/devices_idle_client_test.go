@@ -79,6 +79,7 @@ func beIdle(text string) error {
 		} else if report.Pings > 0 && answers == 0 {
 			report.Deaf++
 		}
+		abort(c)
 	}
 	return out.Encode(report)
 }

@@ -25,7 +25,7 @@ func idleScale(t *testing.T) (clients int, idle time.Duration, keepAlive uint16)
 			t.Fatal(err)
 		}
 		const spare, most = 500, 250_000 // descriptors for all but connections
-		return int(min(limit.Cur-spare, most)), 10 * time.Minute, 120
+		return int(min(max(limit.Cur, spare+1)-spare, most)), 10 * time.Minute, 120
 	}
 	return 200, 20 * time.Second, 10
 }

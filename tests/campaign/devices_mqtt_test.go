@@ -54,10 +54,23 @@ func dialMQTT(l mqttLogin) (net.Conn, error) {
 		c = tls.Client(c, l.tls)
 	}
 	if err = l.connect(c); err != nil {
-		c.Close()
+		abort(c)
 		return nil, err
 	}
 	return c, nil
+}
+
+// abort closes a connection without a trace. Those that are closed in order stay known to the system
+// for minutes, and it knows only so many.
+func abort(c net.Conn) {
+	inner := c
+	if t, ok := c.(*tls.Conn); ok {
+		inner = t.NetConn()
+	}
+	if tcp, ok := inner.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	inner.Close()
 }
 
 func (l *mqttLogin) connect(c net.Conn) error {
