@@ -123,10 +123,16 @@ func (a *Admissions) invoke(ctx context.Context, r *Request) (admitted *events.A
 	return admitted, nil
 }
 
-// admissionError turns the end of our own patience into ErrUnavailable.
+// admissionError shows devices no more of a failure on our side than that there
+// is one, and turns the end of our own patience into ErrUnavailable.
 func admissionError(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return &shownError{shown: iot.Errorf(iot.ErrUnavailable, TextUnavailable), cause: fmt.Errorf("admission: %w", err)}
+	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) && !errors.Is(err, iot.ErrUnavailable) && !errors.Is(err, iot.ErrTimeout) {
+		return err
 	}
-	return err
+	shown := iot.Errorf(iot.ErrUnavailable, TextUnavailable)
+	var e *iot.Error
+	if errors.As(err, &e) {
+		shown.RetryAfter = e.RetryAfter
+	}
+	return &shownError{shown: shown, cause: fmt.Errorf("admission: %w", err)}
 }

@@ -86,7 +86,7 @@ var table = []row{
 	{code: 503, cause: "event not stored", target: "/event", outcome: iot.ErrNoCredit, text: adapters.TextNoEvents, retryAfter: "2"},
 	{code: 503, cause: "registry unreachable", admission: iot.ErrUnavailable, text: adapters.TextUnavailable, retryAfter: "2"},
 	{code: 503, cause: "registry slow", admission: iot.ErrTimeout, text: adapters.TextUnavailable, retryAfter: "2"},
-	{code: 503, cause: "registry busy", admission: &iot.Error{Sentinel: iot.ErrUnavailable, Text: "busy", RetryAfter: 5 * time.Second}, text: "busy", retryAfter: "5"},
+	{code: 503, cause: "registry busy", admission: &iot.Error{Sentinel: iot.ErrUnavailable, Text: "busy", RetryAfter: 5 * time.Second}, text: adapters.TextUnavailable, retryAfter: "5"},
 	{code: 503, cause: "unknown error of the function", admission: errors.New("pq: password of db is hunter2"), text: adapters.TextUnavailable, retryAfter: "2"},
 	{code: 503, cause: "unknown error from downstream", outcome: errors.New("panic: hunter2"), text: adapters.TextUnavailable, retryAfter: "2"},
 }

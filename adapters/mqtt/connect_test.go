@@ -43,7 +43,7 @@ func TestConnack(t *testing.T) {
 		{"tenant disabled", fails(iot.Errorf(iot.ErrForbidden, "tenant is disabled or not registered")), nil, 5, 0x87, "tenant is disabled"},
 		{"device disabled", nil, as(string(adaptertest.DisabledDevice)+"@tenant-1", adaptertest.Password), 5, 0x87, "device is disabled or not registered"},
 		{"tenant has too many connections", func(w *world) { w.inv.Defaults(nil, nil, `{"max-connections":0}`) }, nil, 5, 0x97, "too many connections"},
-		{"service is down", fails(iot.Errorf(iot.ErrUnavailable, "store is down")), nil, 3, 0x88, "store is down"},
+		{"service is down", fails(iot.Errorf(iot.ErrUnavailable, "store is down")), nil, 3, 0x88, adapters.TextUnavailable},
 		{"service is late", fails(iot.ErrTimeout), nil, 3, 0x88, ""},
 		{"service finds the request wrong", fails(iot.Errorf(iot.ErrInvalid, "what?")), nil, 5, 0x87, "what?"},
 		{"anything unexpected", fails(errors.New("secret of ours")), nil, 5, 0x80, "internal error"},
