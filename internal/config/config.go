@@ -250,8 +250,11 @@ type ListenerTLS struct {
 	Key         string `yaml:"key,omitempty" json:"key,omitempty"`
 	// ClientCA makes client certificates verified. Listeners for components always
 	// verify and require them, by default with the installation's CA.
-	ClientCA   string `yaml:"client-ca,omitempty" json:"client-ca,omitempty"`
-	MinVersion string `yaml:"min-version,omitempty" json:"min-version,omitempty"` // 1.2 (default) or 1.3
+	ClientCA string `yaml:"client-ca,omitempty" json:"client-ca,omitempty"`
+	// NoClientCertificates has a listener for devices ask for none, for browsers,
+	// which do not open a WebSocket where they are asked for one.
+	NoClientCertificates bool   `yaml:"no-client-certificates,omitempty" json:"no-client-certificates,omitempty"`
+	MinVersion           string `yaml:"min-version,omitempty" json:"min-version,omitempty"` // 1.2 (default) or 1.3
 	// More are further certificates, chosen by the host name that the client
 	// asks for (SNI); the one above answers for every other name.
 	More []KeyPair `yaml:"more,omitempty" json:"more,omitempty"`
@@ -284,6 +287,11 @@ var Roles = []string{RoleNorthbound, RoleInternal, RoleRegistry, RoleAuth, RoleI
 // themselves by a client certificate.
 func (l *Listener) ForComponents() bool {
 	return l.Role == RoleInternal || l.Role == RoleFunction
+}
+
+// ForDevices reports whether devices come to the listener.
+func (l *Listener) ForDevices() bool {
+	return l.Role == RoleHTTPAdapter || l.Role == RoleMQTTAdapter
 }
 
 // SpeaksAMQP reports whether SASL decides who is let in.

@@ -159,6 +159,7 @@ func TestErrors(t *testing.T) {
 		"pattern":           {"management: {tenant-id-pattern: \"[\"}", `management.tenant-id-pattern: error parsing regexp`},
 		"anonymous":         {"adapters: {http: {authentication-required: false}}", `devices without credentials need --insecure`},
 		"anonymous MQTT":    {"adapters: {mqtt: {authentication-required: false}}", `adapters.mqtt.authentication-required: devices without credentials need --insecure`},
+		"no certificates":   {`listeners: [{role: management, address: "127.0.0.1:0", tls: {no-client-certificates: true}}]`, `no-client-certificates is for listeners of devices`},
 		"will":              {"adapters: {mqtt: {will: maybe}}", `adapters.mqtt.will: "maybe": expected publish or ignore`},
 		"in flight":         {"adapters: {mqtt: {max-in-flight: 70000}}", `70000 is more than 65535`},
 		"index":             {"registry: {indexes: [serial]}", `registry.indexes[0]: "serial": expected a JSON pointer`},

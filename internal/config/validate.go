@@ -90,6 +90,9 @@ func (l *Loaded) checkListenerTLS(path string, s *Listener) error {
 	if (s.TLS.Certificate == "") != (s.TLS.Key == "") {
 		return l.errorf(path, "tls of role %s: certificate and key go together", s.Role)
 	}
+	if s.TLS.NoClientCertificates && (!s.ForDevices() || s.TLS.ClientCA != "") {
+		return l.errorf(path, "tls of role %s: no-client-certificates is for listeners of devices without client-ca", s.Role)
+	}
 	for _, p := range s.TLS.More {
 		if p.Certificate == "" || p.Key == "" {
 			return l.errorf(path, "tls of role %s: each of more needs certificate and key", s.Role)

@@ -49,8 +49,10 @@ func ConfiguredTLS(l config.Listener, own Files, log *slog.Logger, protos ...str
 // adapters, section 2.4). With authenticate it requests a client certificate, but
 // requires none: it is verified against the listener's client CA, or where none is
 // named taken if it is within its validity period, because whom to believe is the
-// tenant's to say. Without authenticate, and without a client CA, none is requested.
+// tenant's to say. Without authenticate, or where the listener says so, none is
+// requested, unless there is a client CA.
 func DeviceTLS(l config.Listener, own Files, authenticate bool, log *slog.Logger, protos ...string) (*tls.Config, error) {
+	authenticate = authenticate && (l.TLS == nil || !l.TLS.NoClientCertificates)
 	return configuredTLS(l, own, ServerOptions{RequestClient: authenticate, NextProtos: protos, Logger: log})
 }
 

@@ -53,7 +53,7 @@ func TestDeviceCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	stranger := selfSigned(t, now.Add(-time.Hour), now.Add(time.Hour))
-	any, verified := config.ListenerTLS{}, config.ListenerTLS{ClientCA: d.Files().CA}
+	any, none, verified := config.ListenerTLS{}, config.ListenerTLS{NoClientCertificates: true}, config.ListenerTLS{ClientCA: d.Files().CA}
 	for _, tt := range []struct {
 		name         string
 		listener     config.ListenerTLS
@@ -67,6 +67,7 @@ func TestDeviceCertificates(t *testing.T) {
 		{"expired", any, true, ptr(selfSigned(t, now.Add(-2*time.Hour), now.Add(-time.Hour))), 0, "expired at"},
 		{"not yet valid", any, true, ptr(selfSigned(t, now.Add(time.Hour), now.Add(2*time.Hour))), 0, "not valid before"},
 		{"not asked for", any, false, &stranger, 0, ""},
+		{"not wanted", none, true, &stranger, 0, ""},
 		{"none, CA named", verified, true, nil, 0, ""},
 		{"of the CA named", verified, true, &trusted, 1, ""},
 		{"not of the CA named", verified, true, &stranger, 0, "unknown authority"},
