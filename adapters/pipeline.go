@@ -2,8 +2,10 @@ package adapters
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -239,6 +241,11 @@ func (p *Pipeline) message(who Admission, up *Upload) *iot.Message {
 	return m
 }
 
+// newID is a UUID of version 7. It has to be unique and need not be a secret, so that
+// the generator will do that takes its seed from the system and not each number.
 func newID() string {
-	return uuid.Must(uuid.NewV7()).String() // fails only where the system has no randomness
+	var id uuid.UUID
+	binary.BigEndian.PutUint64(id[:8], uint64(time.Now().UnixMilli())<<16|rand.Uint64()&0x0fff|0x7000)
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64()&^(3<<62)|2<<62)
+	return id.String()
 }
