@@ -17,7 +17,6 @@ const (
 	mqttPublishQoS = 0x32 // with quality of service 1
 	mqttPuback     = 0x40
 	mqttPingreq    = 0xc0
-	mqttPingresp   = 0xd0
 )
 
 // mqttLogin is by what a device connects.
@@ -124,20 +123,4 @@ func readMQTT(r *bufio.Reader) (head byte, body []byte, err error) {
 	body = make([]byte, n)
 	_, err = io.ReadFull(r, body)
 	return head, body, err
-}
-
-// publishOnce sends one message over an idle connection and waits for its PUBACK.
-func publishOnce(c net.Conn, topic string, payload []byte) error {
-	_ = c.SetDeadline(time.Now().Add(patience))
-	if _, err := c.Write(mqttPublish(nil, topic, 1, payload)); err != nil {
-		return err
-	}
-	head, body, err := readMQTT(bufio.NewReader(c))
-	if err != nil {
-		return err
-	}
-	if head != mqttPuback || len(body) != 2 || body[0] != 0 || body[1] != 1 {
-		return fmt.Errorf("%#02x % x in answer to PUBLISH", head, body)
-	}
-	return c.SetDeadline(time.Time{})
 }
