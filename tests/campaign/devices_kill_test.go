@@ -300,7 +300,7 @@ func TestDevicesKilled(t *testing.T) {
 		{"router", func() { s.router.kill(); s.startRouter(t) }},
 		{"application", f.reset},
 	}
-	rounds := (eventRounds() + 2) / 3
+	rounds := eventRounds()
 	for range rounds {
 		for _, v := range victims {
 			f.flowing(t, 300)
