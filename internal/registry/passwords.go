@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -38,12 +39,24 @@ var bcryptForm = regexp.MustCompile(`^\$(..)\$([0-9]{1,2})\$([./0-9A-Za-z]{53})$
 
 // Passwords hashes and verifies passwords. bcrypt takes tens of milliseconds
 // of one core, so at most a fixed number of such computations run at once;
-// others wait for their turn or for their context's end. Safe for concurrent
-// use; one per process.
+// others wait for their turn or for their context's end. Of those that verify only
+// few wait, and not for long: whoever guesses passwords makes as many hashes as it
+// likes, and must not keep all others waiting until their callers give up. Safe for
+// concurrent use; one per process.
 type Passwords struct {
-	turns chan struct{}
-	cost  int
+	turns   chan struct{}
+	waiting atomic.Int32 // to verify
+	cost    int
 }
+
+// More may wait to verify than one adapter has calls in flight, so that devices that
+// come all at once are not sent away; and for half of the time that a call has.
+const (
+	maxVerifying = 128
+	verifyWait   = 5 * time.Second
+)
+
+var errBusy error = &iot.Error{Sentinel: iot.ErrUnavailable, Text: "too many passwords are being checked", RetryAfter: time.Second}
 
 // NewPasswords returns a Passwords that hashes with the given bcrypt cost (0 =
 // [MaxBcryptCost]) and computes at most atOnce hashes at a time (0 = one per
@@ -73,7 +86,7 @@ func (p *Passwords) Hash(ctx context.Context, password string) (string, error) {
 // password and returns its id. Cheap hashes are tried before bcrypt ones.
 // iot.ErrUnauthenticated when none matches, also for a disabled credential or
 // one of another type; iot.ErrTimeout or context.Canceled when ctx ends while
-// waiting for a turn.
+// waiting for a turn; iot.ErrUnavailable with a time to come again when too many do.
 func (p *Passwords) Verify(ctx context.Context, c *iot.Credential, password string, now time.Time) (secretID string, err error) {
 	if c.Type != iot.HashedPassword || !c.IsEnabled() {
 		return "", errBadCredentials
@@ -101,7 +114,7 @@ var errBadCredentials = iot.Errorf(iot.ErrUnauthenticated, "bad credentials")
 func (p *Passwords) matches(ctx context.Context, s *iot.Secret, password string) (bool, error) {
 	switch s.HashFunction {
 	case Bcrypt:
-		if err := p.enter(ctx); err != nil {
+		if err := p.enterSoon(ctx); err != nil {
 			return false, err
 		}
 		defer p.leave()
@@ -162,6 +175,21 @@ func (p *Passwords) enter(ctx context.Context) error {
 	case <-ctx.Done():
 		return contextError(ctx.Err())
 	}
+}
+
+// enterSoon waits for a turn where few wait, and for a bounded time.
+func (p *Passwords) enterSoon(ctx context.Context) error {
+	defer p.waiting.Add(-1)
+	if p.waiting.Add(1) > maxVerifying {
+		return errBusy
+	}
+	soon, cancel := context.WithTimeout(ctx, verifyWait)
+	defer cancel()
+	err := p.enter(soon)
+	if err != nil && ctx.Err() == nil {
+		return errBusy
+	}
+	return err
 }
 
 func (p *Passwords) leave() { <-p.turns }

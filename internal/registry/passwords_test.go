@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,6 +104,44 @@ func TestPasswordsAreBounded(t *testing.T) {
 		wantErr(t, err, context.Canceled)
 		release()
 		_, err = p.Hash(t.Context(), "x")
+		must(t, err)
+	})
+}
+
+// Those who verify come again rather than wait behind whoever guesses.
+func TestFewWaitToVerify(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := registry.NewPasswords(4, 1)
+		hash, err := p.Hash(t.Context(), "x")
+		must(t, err)
+		c := &iot.Credential{Type: iot.HashedPassword, Secrets: []iot.Secret{{ID: "1", HashFunction: registry.Bcrypt, PwdHash: hash}}}
+		release := registry.Occupy(p)
+		var waiting, busy atomic.Int32
+		for range 150 {
+			go func() {
+				began := time.Now()
+				_, err := p.Verify(t.Context(), c, "x", time.Now())
+				if !errors.Is(err, iot.ErrUnavailable) || iot.RetryAfter(err) != time.Second {
+					t.Errorf("got %v, want ErrUnavailable with a time to come again", err)
+				}
+				if time.Since(began) == 0 {
+					busy.Add(1)
+				} else {
+					waiting.Add(1)
+				}
+			}()
+		}
+		synctest.Wait()
+		if busy.Load() != 22 {
+			t.Errorf("%d were sent away at once, want 22", busy.Load())
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if waiting.Load() != 128 {
+			t.Errorf("%d waited, want 128", waiting.Load())
+		}
+		release()
+		_, err = p.Verify(t.Context(), c, "x", time.Now())
 		must(t, err)
 	})
 }
