@@ -123,7 +123,7 @@ func needs(t *testing.T, b block) {
 		_, err := exec.LookPath("npm")
 		need(t, "Node with npm", err)
 	}
-	for _, tool := range []string{"curl", "sqlite3", "mosquitto_pub", "mosquitto_sub"} {
+	for _, tool := range []string{"curl", "sqlite3", "mosquitto_pub", "mosquitto_sub", "openssl"} {
 		if regexp.MustCompile(`(?m)(^|\s|[|(])` + tool + ` `).MatchString(b.code) {
 			_, err := exec.LookPath(tool)
 			need(t, tool, err)
