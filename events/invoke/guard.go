@@ -23,7 +23,7 @@ const (
 // Limits where [Options] names none.
 const (
 	DefaultInFlight = 64
-	DefaultWaiting  = 4096
+	DefaultWaiting  = 10_000
 )
 
 // Outcome is what one try tells about the way to a function.

@@ -76,11 +76,11 @@ func (p *Process) openMQTT(heed *adapters.NoticeHandlers) {
 	m := &p.cfg.Adapters.MQTT
 	o := adapters.Options{Type: adaptermqtt.Type, Meter: adapters.NewMeter(adaptermqtt.Type), MaxPayload: int(m.MaxPayloadSize), NoDefaults: !m.DefaultsEnabled}
 	pipeline := p.openPipeline(heed, o, adapters.AdmissionOptions{FailuresPerAuthID: m.FailedAttemptsPerAuthID, FailuresPerAddress: m.FailedAttemptsPerAddress})
-	sessions := adapters.NewSessions(pipeline, adapters.SessionOptions{Max: m.MaxConnections, Logger: p.log, Meter: o.Meter})
-	p.OnClose(sessions.Close)
-	*heed = append(*heed, sessions) // after the admissions, which forget first
+	p.sessions = adapters.NewSessions(pipeline, adapters.SessionOptions{Max: m.MaxConnections, Logger: p.log, Meter: o.Meter})
+	p.OnClose(p.sessions.Close)
+	*heed = append(*heed, p.sessions) // after the admissions, which forget first
 	p.mqtt = adaptermqtt.New(adaptermqtt.Options{
-		Pipeline: pipeline, Sessions: sessions, Conns: adapters.NewConnLimit(m.ConnectionsPerAddress),
+		Pipeline: pipeline, Sessions: p.sessions, Conns: adapters.NewConnLimit(m.ConnectionsPerAddress),
 		NoAuthentication: !m.AuthenticationRequired, MaxInFlight: m.MaxInFlight, Will: m.Will == config.WillPublish, Logger: p.log,
 	})
 }

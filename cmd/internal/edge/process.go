@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/adapters/downstream"
 	adapterhttp "github.com/sluice-iot/sluice/adapters/http"
 	adaptermqtt "github.com/sluice-iot/sluice/adapters/mqtt"
@@ -110,6 +111,7 @@ type Process struct {
 	downstream *downstream.Set
 	http       *adapterhttp.Adapter
 	mqtt       *adaptermqtt.Adapter
+	sessions   *adapters.Sessions // of devices that stay connected
 
 	sockets map[string][]Socket // by role
 	group   sync.WaitGroup
@@ -195,6 +197,7 @@ func (p *Process) open(ctx, work context.Context) (err error) {
 			return err
 		}
 	}
+	p.group.Go(func() { p.tuneMemory(work) })
 	if p.functions != nil {
 		return p.functions.Opened(ctx)
 	}

@@ -52,7 +52,6 @@ func (p *Process) openRouter(_, work context.Context) error {
 	}
 	p.group.Go(func() { p.router.Run(work) })
 	p.group.Go(func() { p.follower.Run(work) })
-	p.group.Go(func() { p.tuneMemory(work) })
 	p.group.Go(func() { p.Directory.Watch(work, time.Second) })
 	return nil
 }
