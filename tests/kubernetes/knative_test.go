@@ -52,12 +52,20 @@ func testKnative(t *testing.T, n *node) {
 	t.Run("by MQTT", func(t *testing.T) { testPublish(t, s, a, "meter") })
 	t.Run("who may ask", func(t *testing.T) { testTokens(t, s, g) })
 	t.Run("from zero", func(t *testing.T) {
-		g.scale(t, 0)
-		if err := s.accepted(t, telemetry, "meter", "known"); err != nil {
-			t.Errorf("a device that the adapters know: %v", err)
-		}
-		if g.running() {
-			t.Error("it started functions")
+		for try := 1; ; try++ {
+			g.scale(t, 0)
+			if err := s.accepted(t, telemetry, "meter", "known"); err != nil {
+				t.Errorf("a device that the adapters know: %v", err)
+			}
+			if !g.running() {
+				break
+			}
+			// What was changed a moment ago may have been on its way to the adapters, which
+			// ask anew then: a router that was not reached hears of it after a second.
+			if try == 3 {
+				t.Error("it started functions")
+				break
+			}
 		}
 		began := time.Now()
 		if err := s.accepted(t, telemetry, "pump", "unknown"); err != nil {
