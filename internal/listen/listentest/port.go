@@ -23,8 +23,9 @@ var given = struct {
 	ports map[int]bool
 }{ports: map[int]bool{}}
 
-// FreePort returns a TCP port on which nobody listens, and none twice in a
-// process. Safe for concurrent use.
+// FreePort returns a TCP port on which nobody listens, and none that was given to a
+// process that still runs: the tests of other packages, which run at the same time,
+// look for ports long before their servers take them. Safe for concurrent use.
 func FreePort() (port int, err error) {
 	given.Lock()
 	defer given.Unlock()
@@ -32,6 +33,10 @@ func FreePort() (port int, err error) {
 		port = First + rand.IntN(Count)
 		if given.ports[port] {
 			err = errors.New("they were given already")
+			continue
+		}
+		if !reserve(port) {
+			err = errors.New("they were given to other tests")
 			continue
 		}
 		var l net.Listener
