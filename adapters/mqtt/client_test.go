@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -139,34 +140,30 @@ func (w *world) connected(t testing.TB, version byte, change func(*packets.Packe
 
 func encode(t testing.TB, pk *packets.Packet) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	var err error
-	switch pk.FixedHeader.Type {
-	case packets.Connect:
-		err = pk.ConnectEncode(&b)
-	case packets.Publish:
-		err = pk.PublishEncode(&b)
-	case packets.Subscribe:
+	if kind := pk.FixedHeader.Type; kind == packets.Subscribe || kind == packets.Unsubscribe {
 		pk.FixedHeader.Qos = 1
-		err = pk.SubscribeEncode(&b)
-	case packets.Unsubscribe:
-		pk.FixedHeader.Qos = 1
-		err = pk.UnsubscribeEncode(&b)
-	case packets.Pingreq:
-		err = pk.PingreqEncode(&b)
-	case packets.Puback:
-		err = pk.PubackEncode(&b)
-	case packets.Disconnect:
-		err = pk.DisconnectEncode(&b)
-	case packets.Auth:
-		err = pk.AuthEncode(&b)
-	default:
-		t.Fatalf("no encoder for packet type %d", pk.FixedHeader.Type)
 	}
+	b, err := packetBytes(pk)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b.Bytes()
+	return b
+}
+
+// packetBytes encodes what clients send.
+func packetBytes(pk *packets.Packet) ([]byte, error) {
+	encoders := map[byte]func(*bytes.Buffer) error{
+		packets.Connect: pk.ConnectEncode, packets.Publish: pk.PublishEncode, packets.Puback: pk.PubackEncode, packets.Pubrel: pk.PubrelEncode,
+		packets.Subscribe: pk.SubscribeEncode, packets.Unsubscribe: pk.UnsubscribeEncode, packets.Pingreq: pk.PingreqEncode,
+		packets.Disconnect: pk.DisconnectEncode, packets.Auth: pk.AuthEncode,
+	}
+	f := encoders[pk.FixedHeader.Type]
+	if f == nil {
+		return nil, fmt.Errorf("no encoder for packet type %d", pk.FixedHeader.Type)
+	}
+	var b bytes.Buffer
+	err := f(&b)
+	return b.Bytes(), err
 }
 
 func (c *client) send(pks ...*packets.Packet) {

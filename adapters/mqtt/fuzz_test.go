@@ -408,30 +408,9 @@ func fuzzConnect(client byte) []byte {
 }
 
 func encodePacket(pk packets.Packet) []byte {
-	var b bytes.Buffer
-	var err error
-	switch pk.FixedHeader.Type {
-	case packets.Connect:
-		err = pk.ConnectEncode(&b)
-	case packets.Publish:
-		err = pk.PublishEncode(&b)
-	case packets.Puback:
-		err = pk.PubackEncode(&b)
-	case packets.Pubrel:
-		err = pk.PubrelEncode(&b)
-	case packets.Subscribe:
-		err = pk.SubscribeEncode(&b)
-	case packets.Unsubscribe:
-		err = pk.UnsubscribeEncode(&b)
-	case packets.Pingreq:
-		err = pk.PingreqEncode(&b)
-	case packets.Disconnect:
-		err = pk.DisconnectEncode(&b)
-	case packets.Auth:
-		err = pk.AuthEncode(&b)
-	}
-	if err != nil || b.Len() == 0 {
+	b, err := packetBytes(&pk)
+	if err != nil || len(b) == 0 {
 		panic("a seed cannot be encoded: " + packets.PacketNames[pk.FixedHeader.Type])
 	}
-	return b.Bytes()
+	return b
 }
