@@ -45,4 +45,9 @@ type Message struct {
 	Payload         []byte         // nil = no body section
 	TraceParent     string         // W3C trace context of the origin
 	TraceState      string
+
+	// Of a command response alone (contract: messaging 9.4).
+	ReplyID       string // R of command_response/T/R
+	CorrelationID string // of the command
+	Status        int    // 200 to 299 or 400 to 599
 }
