@@ -193,6 +193,11 @@ type MQTTAdapter struct {
 	MaxInFlight int `yaml:"max-in-flight"`
 	// Will is what becomes of the will of a device whose connection breaks: publish or ignore.
 	Will string `yaml:"will"`
+	// SendMessageToDeviceTimeout is how long a device may take to acknowledge a command; 0 = as
+	// long as it is connected.
+	SendMessageToDeviceTimeout time.Duration `yaml:"send-message-to-device-timeout"`
+	// ConnectionEvents says who learns that devices connect and disconnect: none, logging or events.
+	ConnectionEvents string `yaml:"connection-events"`
 }
 
 // HTTPAdapter is for devices that speak HTTP.

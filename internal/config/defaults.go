@@ -36,6 +36,9 @@ func Defaults() Config {
 			FailedAttemptsPerAddress: 1000,
 			MaxInFlight:              100,
 			Will:                     WillPublish,
+
+			SendMessageToDeviceTimeout: time.Second,
+			ConnectionEvents:           ConnectionsLogged,
 		}},
 		Management: Management{
 			AuthenticationRequired: true,

@@ -336,9 +336,20 @@ const (
 	WillIgnore  = "ignore"
 )
 
+// Who learns that devices connect and disconnect (contract: adapters 14).
+const (
+	ConnectionsIgnored = "none"
+	ConnectionsLogged  = "logging"
+	ConnectionsSent    = "events" // applications, by events
+)
+
 func (l *Loaded) checkMQTT() error {
 	m := &l.Adapters.MQTT
 	switch {
+	case m.SendMessageToDeviceTimeout < 0:
+		return l.errorf("adapters.mqtt.send-message-to-device-timeout", "%s is negative; expected a duration, or 0 to wait as long as the device is connected", m.SendMessageToDeviceTimeout)
+	case !slices.Contains([]string{ConnectionsIgnored, ConnectionsLogged, ConnectionsSent}, m.ConnectionEvents):
+		return l.errorf("adapters.mqtt.connection-events", "%q: expected %s, %s or %s", m.ConnectionEvents, ConnectionsIgnored, ConnectionsLogged, ConnectionsSent)
 	case m.Will != WillPublish && m.Will != WillIgnore:
 		return l.errorf("adapters.mqtt.will", "%q: expected %s or %s", m.Will, WillPublish, WillIgnore)
 	case m.MaxInFlight > 65535:
