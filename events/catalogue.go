@@ -35,6 +35,7 @@ var catalogue = []Kind{
 	kind[AssertionKeys, KeySet](false),
 	kind[AssertionRotate, AssertionRotated](false),
 	kind[RegistryChanges, ChangesFound](false),
+	kind[NotificationDerive, NotificationDerived](false),
 	kind[EventAppend, EventAppendResult](false),
 	kind[EventClaim, EventClaimResult](false),
 	kind[EventRead, EventReadResult](false),

@@ -75,6 +75,15 @@ func attributesOf(f Fact) (a factAttributes, err error) {
 	case EventDeadLettered:
 		err = f.check()
 		a = factAttributes{tenant: string(f.TenantID)}
+	case DeviceTTD:
+		err = f.check()
+		a = factAttributes{string(f.TenantID), string(f.DeviceID), string(f.GatewayID), ""}
+	case DeviceConnected:
+		err = f.check()
+		a = f.attributes()
+	case DeviceDisconnected:
+		err = f.check()
+		a = f.attributes()
 	default:
 		return a, fmt.Errorf("events: %T is no fact that can be encoded", f)
 	}
@@ -128,6 +137,7 @@ var factDecoders = map[string]func(*event.Event) (Fact, error){
 	TypeTenantChanged: decodeChange, TypeDeviceChanged: decodeChange, TypeCredentialsChanged: decodeChange,
 	TypeDevicesDeleted: decodeChange, TypeDeviceProvisioned: decodeProvisioned,
 	TypeEventsAppended: decodeAppended, TypeEventDeadLettered: decodeDeadLettered,
+	TypeDeviceTTD: decodeTTD, TypeDeviceConnected: decodeConnection, TypeDeviceDisconnected: decodeConnection,
 }
 
 // notificationTypes are Hono's names for the facts (contract: messaging, section 14).

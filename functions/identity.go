@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-iot/sluice/functions/assertion"
 	"github.com/sluice-iot/sluice/functions/changes"
 	"github.com/sluice-iot/sluice/functions/credentials"
+	"github.com/sluice-iot/sluice/functions/notification"
 	"github.com/sluice-iot/sluice/functions/registration"
 	"github.com/sluice-iot/sluice/functions/tenant"
 	tokens "github.com/sluice-iot/sluice/internal/assertion"
@@ -34,8 +35,8 @@ type Deps struct {
 	Now func() time.Time // default time.Now
 }
 
-// Identity returns the function of every type of contract events, section 4.1,
-// and of registry.changes where there is a feed.
+// Identity returns the function of every type of contract events, section 4.1, of
+// notification.derive, and of registry.changes where there is a feed.
 func Identity(d Deps) ([]events.Function, error) {
 	if d.Registry == nil || d.Passwords == nil || d.Signer == nil {
 		return nil, errors.New("functions: identity needs a registry, passwords and a signer")
@@ -64,6 +65,7 @@ func Identity(d Deps) ([]events.Function, error) {
 		events.NewFunction(sign.Sign),
 		events.NewFunction(sign.Keys),
 		events.NewFunction(sign.Rotate),
+		events.NewFunction(notification.Derive),
 	}
 	if d.Feed != nil {
 		list = append(list, events.NewFunction(changes.New(d.Feed, d.Now).Handle))

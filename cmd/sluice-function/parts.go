@@ -29,6 +29,7 @@ var partTypes = []struct {
 	{"registration", []string{events.TypeRegistrationAssert, events.TypeRegistryChanges}},
 	{"assertion", []string{events.TypeAssertionKeys, events.TypeAssertionRotate}},
 	{"admission", []string{events.TypeAdmit}},
+	{"notification", []string{events.TypeNotificationDerive}},
 	{eventsPart, eventTypes},
 	{managementPart, nil},
 }

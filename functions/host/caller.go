@@ -72,6 +72,7 @@ var allowed = map[string][]Kind{
 	events.TypeRegistrationAssert: {Adapter, Router},
 	events.TypeRegistryChanges:    {Router},
 	events.TypeCredentialsGet:     {Router},
+	events.TypeNotificationDerive: {Adapter, Router},
 	events.TypeAssertionKeys:      {Adapter, Router, Function, Operator},
 
 	events.TypeEventAppend:  {Router},
