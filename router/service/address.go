@@ -11,6 +11,7 @@ const (
 	Tenant       = "tenant"
 	Registration = "registration"
 	Credentials  = "credentials"
+	Commands     = "cmd_router" // the Command Router API
 )
 
 // CondBadRequest is the condition of a request that cannot be answered.
@@ -23,11 +24,11 @@ const MaxRequest = 64 * 1024
 // Owns reports whether an address is that of a service, or one for its replies.
 func Owns(address string) bool {
 	endpoint, _, _ := strings.Cut(address, "/")
-	return endpoint == Tenant || endpoint == Registration || endpoint == Credentials
+	return operations[endpoint] != nil
 }
 
 // CheckTarget returns the error that refuses requests to an address that
-// [Owns] holds of: they go to tenant, registration/T or credentials/T.
+// [Owns] holds of: they go to tenant, or to registration/T and the like.
 func CheckTarget(address string) *amqp.Error {
 	endpoint, tenant, scoped := strings.Cut(address, "/")
 	if endpoint == Tenant && !scoped || endpoint != Tenant && tenant != "" && !strings.Contains(tenant, "/") {

@@ -1,8 +1,9 @@
-// Package service makes the addresses tenant, registration/T and credentials/T of
-// a router what they are to any component of Hono: requests of the Tenant, Device
-// Registration and Credentials API come in over AMQP, are asked of functions as
-// CloudEvents calls, and are answered on the reply link (contract: messaging 2 to 5,
-// events 4.1).
+// Package service makes the addresses tenant, registration/T, credentials/T and
+// cmd_router/T of a router what they are to any component of Hono: requests of the
+// Tenant, Device Registration and Credentials API come in over AMQP, are asked of
+// functions as CloudEvents calls, and are answered on the reply link (contract:
+// messaging 2 to 5, events 4.1). Those of the Command Router API (messaging 6) go to
+// a [CommandRouter].
 //
 // [Server] is a [forward.Service]. It settles a request before it is worked on,
 // bounds how many are, and gives each a deadline; whoever made it ends it by

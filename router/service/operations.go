@@ -22,6 +22,10 @@ var operations = map[string]map[string]operation{
 	Tenant:       {"get": (*Server).tenantGet},
 	Registration: {"assert": (*Server).registrationAssert},
 	Credentials:  {"get": (*Server).credentialsGet},
+	Commands: {
+		registerConsumer: (*Server).registerCommandConsumer, unregisterConsumer: (*Server).unregisterCommandConsumer,
+		setLastGateway: (*Server).setLastKnownGateway, enableRouting: (*Server).enableCommandRouting,
+	},
 }
 
 // tenantGet is messaging 3. A client that names the tenant in its body may have

@@ -16,7 +16,7 @@ import (
 type answer struct {
 	status int32
 	text   string // of a failure
-	body   any    // of a success: what is written as JSON
+	body   any    // of a success: what is written as JSON, nil = nothing
 	tenant string
 	device string
 	maxAge time.Duration // below a second: not to be kept
@@ -34,12 +34,8 @@ func failure(err error) answer {
 
 // encode makes the reply to q (contract: messaging 2.4).
 func encode(q *request, a *answer) ([]byte, error) {
-	if a.body == nil {
+	if a.status >= 300 {
 		return encodeFailure(q, a)
-	}
-	body, err := json.Marshal(a.body)
-	if err != nil {
-		return nil, fmt.Errorf("encode: %w", err)
 	}
 	to := q.address
 	if to == Tenant && a.tenant != "" {
@@ -48,15 +44,21 @@ func encode(q *request, a *answer) ([]byte, error) {
 	if a.device != "" {
 		to += "/" + a.device
 	}
-	cache := "no-cache"
-	if seconds := int64(a.maxAge / time.Second); seconds > 0 {
-		cache = "max-age = " + strconv.FormatInt(seconds, 10)
-	}
 	m := amqp.Message{
-		Properties: &amqp.Properties{MessageID: uuid.NewString(), To: to, CorrelationID: correlationText(q.correlation),
-			ContentType: "application/json"},
-		ApplicationProperties: amqp.Map{{Key: "status", Value: a.status}, {Key: "cache_control", Value: cache}},
-		Data:                  [][]byte{body},
+		Properties:            &amqp.Properties{MessageID: uuid.NewString(), To: to, CorrelationID: correlationText(q.correlation)},
+		ApplicationProperties: amqp.Map{{Key: "status", Value: a.status}},
+	}
+	if a.body != nil {
+		body, err := json.Marshal(a.body)
+		if err != nil {
+			return nil, fmt.Errorf("encode: %w", err)
+		}
+		cache := "no-cache"
+		if seconds := int64(a.maxAge / time.Second); seconds > 0 {
+			cache = "max-age = " + strconv.FormatInt(seconds, 10)
+		}
+		m.Properties.ContentType, m.Data = "application/json", [][]byte{body}
+		m.ApplicationProperties = append(m.ApplicationProperties, amqp.Pair{Key: "cache_control", Value: cache})
 	}
 	for _, p := range [...]struct{ name, value string }{{"tenant_id", a.tenant}, {"device_id", a.device}} {
 		if p.value != "" {

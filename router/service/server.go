@@ -42,8 +42,10 @@ type Options struct {
 	// Asserts reports whether the peer's answers of the Device Registration API
 	// carry the assertion; nil = nobody's do.
 	Asserts func(c *peer.Conn) bool
-	Timeout time.Duration // 0 = DefaultTimeout
-	Logger  *slog.Logger  // nil = discard
+	// Commands does what is asked of cmd_router/T; nil = that is answered with 503.
+	Commands CommandRouter
+	Timeout  time.Duration // 0 = DefaultTimeout
+	Logger   *slog.Logger  // nil = discard
 }
 
 // Server answers requests. Safe for concurrent use.
@@ -63,7 +65,7 @@ type Server struct {
 
 // Kind is what requests are counted by.
 type Kind struct {
-	Endpoint string // Tenant, Registration or Credentials
+	Endpoint string // Tenant, Registration, Credentials or Commands
 	Status   string // of the reply, or rejected, or released where there were too many
 }
 
@@ -173,7 +175,7 @@ func (s *Server) reply(c *peer.Conn, req *request, mine *turns) []byte {
 	return message
 }
 
-// count counts a request. There are three endpoints and few statuses.
+// count counts a request. There are few endpoints and few statuses.
 func (s *Server) count(address, status string) {
 	endpoint, _, _ := strings.Cut(address, "/")
 	s.mu.Lock()
@@ -198,10 +200,11 @@ func (s *Server) perform(ctx context.Context, c *peer.Conn, q *request, mine *tu
 		}
 	}()
 	endpoint, _, scoped := strings.Cut(q.address, "/")
-	if scoped && !s.o.May(c, q.address, q.operation) {
+	named := canonical(endpoint, q.operation)
+	if scoped && !s.o.May(c, q.address, q.operation) && (named == q.operation || !s.o.May(c, q.address, named)) {
 		return forbidden(q)
 	}
-	f := operations[endpoint][q.operation]
+	f := operations[endpoint][named]
 	if f == nil {
 		return failed(400, "unknown operation %.64q", q.operation)
 	}

@@ -300,7 +300,7 @@ func TestMalformedRequestsAreRejected(t *testing.T) {
 
 func TestWhereRepliesMayGo(t *testing.T) {
 	for replyTo, want := range map[string]bool{
-		"tenant/r": true, "registration/T/r": true, "credentials/T/a/b": true, "_dynamic/x": true,
+		"tenant/r": true, "registration/T/r": true, "credentials/T/a/b": true, "cmd_router/T/r": true, "_dynamic/x": true,
 		"telemetry/T": false, "tenant": false, "registration/T": false, "$management/r": false, "x": false,
 	} {
 		got := service.ReplyTo("tenant", request(t, "get", nil, nil, func(m *amqp.Message) { m.Properties.ReplyTo = replyTo }))
@@ -319,6 +319,7 @@ func TestAddresses(t *testing.T) {
 		{"registration", true, false, false}, {"registration/", true, false, false}, {"registration/T", true, true, false},
 		{"registration/T/", true, false, false}, {"registration/T/r", true, false, true}, {"registration//r", true, false, false},
 		{"credentials/T", true, true, false}, {"credentials/T/r/s", true, false, true},
+		{"cmd_router/T", true, true, false}, {"cmd_router/T/r", true, false, true}, {"cmd_router", true, false, false}, {"cmd_router/T/", true, false, false},
 		{"telemetry/T", false, false, false}, {"tenants", false, false, false}, {"", false, false, false},
 	} {
 		if got := service.Owns(tt.address); got != tt.owned {
@@ -396,7 +397,10 @@ func FuzzRequest(f *testing.F) {
 	f.Add("registration/T", request(f, "assert", with("device_id", "d", "gateway_id", "g"), nil, func(m *amqp.Message) { m.Properties.CorrelationID = uint64(1) }))
 	f.Add("credentials/T", request(f, "get", nil, `{"type":"psk","auth-id":"a","x":[1]}`))
 	f.Add("credentials/T", request(f, "get", nil, []byte(`{"type":"psk","auth-id":"a"}`)))
-	s := serve(f, invoker(func(_ context.Context, req events.Request) (events.Reply, error) {
+	f.Add("cmd_router/T", request(f, "register-cmd-consumer", with("device_id", "d", "adapter_instance_id", "a", "lifespan", int32(3)), nil))
+	f.Add("cmd_router/T", request(f, "set-last-known-gw", nil, section(`{"d":"g","e":1}`)))
+	f.Add("cmd_router/T", request(f, "enable-command-routing", nil, section(`["T"]`)))
+	answers := invoker(func(_ context.Context, req events.Request) (events.Reply, error) {
 		switch req := req.(type) {
 		case events.TenantGet:
 			return &events.TenantGot{TenantObject: events.TenantObject{ID: req.ID}}, nil
@@ -405,7 +409,9 @@ func FuzzRequest(f *testing.F) {
 		default:
 			return &events.CredentialsGot{DeviceID: "d"}, nil
 		}
-	}))
+	})
+	s := service.New(service.Options{Invoker: answers, Commands: &told{}, May: func(*peer.Conn, string, string) bool { return true }})
+	f.Cleanup(s.Close)
 	f.Fuzz(func(t *testing.T, address string, message []byte) {
 		if !utf8.ValidString(address) || !service.Owns(address) || service.CheckTarget(address) != nil {
 			return // no address of a link
