@@ -1,0 +1,210 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/sluice-iot/sluice/events"
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+const (
+	// maxRegistrations is how many registrations are kept.
+	maxRegistrations = 100_000
+	// maxRegistrationAge is how long one is kept at most: so long may changes go
+	// unheard, see router/notices.
+	maxRegistrationAge = 300 * time.Second
+	// maxLookups is how many registrations are read at a time.
+	maxLookups = 64
+	// maxWaiting is how many commands wait for that.
+	maxWaiting = 20_000
+	// lookupTimeout is how long reading one may take.
+	lookupTimeout = 5 * time.Second
+)
+
+// registrations reads which gateways may act for a device, and keeps it.
+type registrations struct {
+	invoker events.Invoker
+	log     *slog.Logger
+	ctx     context.Context
+	cancel  context.CancelFunc
+	working sync.WaitGroup
+
+	mu      sync.Mutex
+	known   recent[key, registration]
+	lines   map[key]*line
+	queue   []*line // that nobody works on yet
+	workers int
+	waiting int
+	closed  bool
+}
+
+// registration is what is known of a device that exists and is enabled.
+type registration struct {
+	via   []iot.DeviceID
+	until time.Time
+}
+
+// line is a device whose registration is being read, and those who wait for it
+// in the order in which they came.
+type line struct {
+	key     key
+	stale   bool // something changed since reading began
+	waiters []func(via []iot.DeviceID, err error)
+}
+
+func newRegistrations(invoker events.Invoker, log *slog.Logger) *registrations {
+	g := &registrations{invoker: invoker, log: log, known: recent[key, registration]{max: maxRegistrations}, lines: map[key]*line{}}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	return g
+}
+
+// close ends what is under way; those who wait hear an error.
+func (g *registrations) close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.cancel()
+	g.working.Wait()
+}
+
+// with calls f with what is known of a device: at once, or when it was read.
+// For one device f is called in the order in which with was. It reports false, and
+// does not call f, when too many wait.
+func (g *registrations) with(k key, f func(via []iot.DeviceID, err error)) bool {
+	g.mu.Lock()
+	l := g.lines[k]
+	if l == nil {
+		if r, ok := g.known.get(k); ok && time.Now().Before(r.until) {
+			g.mu.Unlock()
+			f(r.via, nil)
+			return true
+		}
+	}
+	defer g.mu.Unlock()
+	if g.waiting >= maxWaiting || g.closed {
+		return false
+	}
+	g.waiting++
+	if l == nil {
+		l = &line{key: k}
+		g.lines[k] = l
+		g.queue = append(g.queue, l)
+		if g.workers < maxLookups {
+			g.workers++
+			g.working.Go(g.work)
+		}
+	}
+	l.waiters = append(l.waiters, f)
+	return true
+}
+
+// work reads registrations while there are some to read.
+func (g *registrations) work() {
+	for {
+		g.mu.Lock()
+		if len(g.queue) == 0 {
+			g.workers--
+			g.queue = nil
+			g.mu.Unlock()
+			return
+		}
+		l := g.queue[0]
+		g.queue[0], g.queue = nil, g.queue[1:]
+		g.mu.Unlock()
+		g.answer(l)
+	}
+}
+
+// answer reads a line's registration and tells those who wait, also those who
+// come meanwhile.
+func (g *registrations) answer(l *line) {
+	got, err := g.fresh(l)
+	var via []iot.DeviceID
+	if err == nil {
+		via = got.Via
+	}
+	for {
+		g.mu.Lock()
+		if len(l.waiters) == 0 {
+			delete(g.lines, l.key)
+			if age := g.age(got); age > 0 && !l.stale {
+				g.known.put(l.key, registration{via, time.Now().Add(age)})
+			}
+			g.mu.Unlock()
+			return
+		}
+		waiters := l.waiters
+		l.waiters = nil
+		g.waiting -= len(waiters)
+		g.mu.Unlock()
+		for _, f := range waiters {
+			f(via, err)
+		}
+	}
+}
+
+func (g *registrations) age(got *events.RegistrationAsserted) time.Duration {
+	if got == nil {
+		return 0
+	}
+	return min(got.MaxAge(), maxRegistrationAge)
+}
+
+// fresh reads a registration, once more if it changed meanwhile.
+func (g *registrations) fresh(l *line) (*events.RegistrationAsserted, error) {
+	got, err := g.read(l.key)
+	g.mu.Lock()
+	again := l.stale && g.ctx.Err() == nil
+	l.stale = false
+	g.mu.Unlock()
+	if again {
+		got, err = g.read(l.key)
+	}
+	return got, err
+}
+
+var errPanic = errors.New("panic")
+
+func (g *registrations) read(k key) (got *events.RegistrationAsserted, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			g.log.Error("panic while a registration was read", "tenant", k.tenant, "stack", string(debug.Stack()))
+			got, err = nil, errPanic
+		}
+	}()
+	ctx, cancel := context.WithTimeout(g.ctx, lookupTimeout)
+	defer cancel()
+	got, err = events.Call(ctx, g.invoker, events.RegistrationAssert{TenantID: k.tenant, DeviceID: k.device})
+	if err != nil {
+		return nil, err
+	}
+	return got, nil
+}
+
+// changed forgets what is known of a device, or with "" of all of a tenant.
+func (g *registrations) changed(tenant iot.TenantID, device iot.DeviceID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if device != "" {
+		g.known.drop(key{tenant, device})
+		if l := g.lines[key{tenant, device}]; l != nil {
+			l.stale = true
+		}
+		return
+	}
+	g.known.dropIf(func(k key) bool { return k.tenant == tenant })
+	for k, l := range g.lines {
+		if k.tenant == tenant {
+			l.stale = true
+		}
+	}
+}
+
+// Changed forgets what is known of the registration of a device, or with "" of
+// all devices of a tenant.
+func (d *Directory) Changed(tenant iot.TenantID, device iot.DeviceID) { d.regs.changed(tenant, device) }
