@@ -146,3 +146,21 @@ func (a Admission) Registration() events.Registration {
 	}
 	return events.Registration{DeviceID: a.e.device}
 }
+
+// defaultMaxTTD is the longest wait for a command where the tenant sets none.
+const defaultMaxTTD = 60 * time.Second
+
+// MaxTTD is how long a device may wait for a command with an upload by an adapter
+// of the given type; 0 = not at all (contract: adapters 5.4).
+func (a Admission) MaxTTD(adapterType string) time.Duration {
+	list := a.TenantObject().Adapters
+	for i := range list {
+		if list[i].Type != adapterType {
+			continue
+		}
+		if n, ok := wholeNumber(list[i].Ext["max-ttd"]); ok && n >= 0 {
+			return seconds(float64(n))
+		}
+	}
+	return defaultMaxTTD
+}

@@ -53,7 +53,8 @@ type meterShard struct {
 type tenantFigures struct {
 	name        string
 	last        time.Duration // when something happened
-	uploads     [uploadTypes][uploadStatuses][uploadQoS]*uploadFigures
+	uploads     [uploadTypes][uploadStatuses][uploadQoS][uploadTTDs]*uploadFigures
+	commands    [directions][uploadStatuses]*uploadFigures
 	deliveries  [uploadTypes]*deliveryFigures
 	connections *connectionFigures
 	attempts    map[attempt]uint64

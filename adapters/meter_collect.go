@@ -14,6 +14,7 @@ var _ prometheus.Collector = (*Meter)(nil)
 type meterDescs struct {
 	authenticated, unauthenticated, attempts *prometheus.Desc
 	connected, processing, payload, delivery summaryDescs
+	commandProcessing, commandPayload        summaryDescs
 	noCredit, timeout                        *prometheus.Desc
 }
 
@@ -30,16 +31,19 @@ func newMeterDescs(adapterType string) meterDescs {
 		return summaryDescs{desc(name, help, labels...), desc(name+"_max", help+" The largest of the last two to three minutes.", labels...)}
 	}
 	upload := []string{"type", "tenant", "status", "qos", "ttd"}
+	command := []string{"direction", "tenant", "status"}
 	return meterDescs{
-		authenticated:   desc("connections_authenticated", "Open connections of devices that said who they are.", "tenant"),
-		unauthenticated: desc("connections_unauthenticated", "Open connections of devices that did not say who they are."),
-		attempts:        desc("connections_attempts_total", "Attempts of devices to connect.", "tenant", "outcome", "cipher_suite"),
-		connected:       summary("connections_authenticated_duration_seconds", "Time that a tenant's devices were connected.", "tenant"),
-		processing:      summary("telemetry_processing_duration_seconds", "Time from an upload to its outcome.", upload...),
-		payload:         summary("telemetry_payload_bytes", "Payload of uploads, rounded up to the tenant's minimum message size.", upload...),
-		delivery:        summary("amqp_delivery_duration_seconds", "Time from a message for a router to its outcome.", "type", "tenant", "outcome"),
-		noCredit:        desc("amqp_nocredit_total", "Messages that no application gave credit for.", "type", "tenant"),
-		timeout:         desc("amqp_timeout_total", "Messages without an outcome in time.", "type", "tenant"),
+		authenticated:     desc("connections_authenticated", "Open connections of devices that said who they are.", "tenant"),
+		unauthenticated:   desc("connections_unauthenticated", "Open connections of devices that did not say who they are."),
+		attempts:          desc("connections_attempts_total", "Attempts of devices to connect.", "tenant", "outcome", "cipher_suite"),
+		connected:         summary("connections_authenticated_duration_seconds", "Time that a tenant's devices were connected.", "tenant"),
+		processing:        summary("telemetry_processing_duration_seconds", "Time from an upload to its outcome.", upload...),
+		payload:           summary("telemetry_payload_bytes", "Payload of uploads, rounded up to the tenant's minimum message size.", upload...),
+		commandProcessing: summary("command_processing_duration_seconds", "Time from a command for a device, or a device's response, to its outcome.", command...),
+		commandPayload:    summary("command_payload_bytes", "Payload of commands and responses, rounded up to the tenant's minimum message size.", command...),
+		delivery:          summary("amqp_delivery_duration_seconds", "Time from a message for a router to its outcome.", "type", "tenant", "outcome"),
+		noCredit:          desc("amqp_nocredit_total", "Messages that no application gave credit for.", "type", "tenant"),
+		timeout:           desc("amqp_timeout_total", "Messages without an outcome in time.", "type", "tenant"),
 	}
 }
 
@@ -49,7 +53,7 @@ func (m *Meter) Describe(ch chan<- *prometheus.Desc) {
 	for _, one := range []*prometheus.Desc{d.authenticated, d.unauthenticated, d.attempts, d.noCredit, d.timeout} {
 		ch <- one
 	}
-	for _, two := range []summaryDescs{d.connected, d.processing, d.payload, d.delivery} {
+	for _, two := range []summaryDescs{d.connected, d.processing, d.payload, d.commandProcessing, d.commandPayload, d.delivery} {
 		two.describe(ch)
 	}
 }
@@ -65,6 +69,7 @@ func (m *Meter) Collect(ch chan<- prometheus.Metric) {
 		t := &all[i]
 		m.collectConnections(ch, now, t)
 		m.collectUploads(ch, now, t)
+		m.collectCommands(ch, now, t)
 		m.collectDeliveries(ch, now, t)
 	}
 }
@@ -82,14 +87,29 @@ func (m *Meter) collectConnections(ch chan<- prometheus.Metric, now time.Duratio
 func (m *Meter) collectUploads(ch chan<- prometheus.Metric, now time.Duration, t *tenantFigures) {
 	for kind := range t.uploads {
 		for outcome := range t.uploads[kind] {
-			for qos, f := range t.uploads[kind][outcome] {
-				if f == nil {
-					continue
+			for qos := range t.uploads[kind][outcome] {
+				for ttd, f := range t.uploads[kind][outcome][qos] {
+					if f == nil {
+						continue
+					}
+					tags := []string{typeTags[kind], t.name, statusTags[outcome], qosTags[qos], ttdTags[ttd]}
+					m.descs.processing.collect(ch, now, &f.duration, tags...)
+					m.descs.payload.collect(ch, now, &f.payload, tags...)
 				}
-				tags := []string{typeTags[kind], t.name, statusTags[outcome], qosTags[qos], ttdNone}
-				m.descs.processing.collect(ch, now, &f.duration, tags...)
-				m.descs.payload.collect(ch, now, &f.payload, tags...)
 			}
+		}
+	}
+}
+
+func (m *Meter) collectCommands(ch chan<- prometheus.Metric, now time.Duration, t *tenantFigures) {
+	for direction := range t.commands {
+		for outcome, f := range t.commands[direction] {
+			if f == nil {
+				continue
+			}
+			tags := []string{directionTags[direction], t.name, statusTags[outcome]}
+			m.descs.commandProcessing.collect(ch, now, &f.duration, tags...)
+			m.descs.commandPayload.collect(ch, now, &f.payload, tags...)
 		}
 	}
 }
@@ -120,9 +140,16 @@ func (t *tenantFigures) clone(now time.Duration) tenantFigures {
 	for kind := range t.uploads {
 		c.deliveries[kind] = copied(t.deliveries[kind])
 		for outcome := range t.uploads[kind] {
-			for qos, f := range t.uploads[kind][outcome] {
-				c.uploads[kind][outcome][qos] = copied(f)
+			for qos := range t.uploads[kind][outcome] {
+				for ttd, f := range t.uploads[kind][outcome][qos] {
+					c.uploads[kind][outcome][qos][ttd] = copied(f)
+				}
 			}
+		}
+	}
+	for direction := range t.commands {
+		for outcome, f := range t.commands[direction] {
+			c.commands[direction][outcome] = copied(f)
 		}
 	}
 	return c

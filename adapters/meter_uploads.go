@@ -21,6 +21,8 @@ const (
 
 	unknownQoS = 2 // the place of one that does not exist
 	uploadQoS  = 3
+
+	uploadTTDs = 3 // none, expired, command
 )
 
 // The tags by index.
@@ -30,8 +32,27 @@ var (
 	qosTags    = [uploadQoS]string{iot.AtMostOnce: "0", iot.AtLeastOnce: "1", unknownQoS: "unknown"}
 )
 
-// ttdNone is the tag of an upload whose sender did not wait for a command.
-const ttdNone = "none"
+// What becomes of the wait for a command that follows an upload: the tag ttd of its
+// figures, as [Upload.TTDOutcome]. "" stands for none.
+const (
+	TTDExpired = "expired" // none came
+	TTDCommand = "command" // the response to the upload has one
+	// TTDPending leaves a successful upload uncounted until [Pipeline.Answered].
+	TTDPending = "pending"
+)
+
+var ttdTags = [uploadTTDs]string{"none", TTDExpired, TTDCommand}
+
+// ttdIndex is the place of an outcome's figures.
+func ttdIndex(outcome string) int {
+	switch outcome {
+	case TTDExpired:
+		return 1
+	case TTDCommand:
+		return 2
+	}
+	return 0
+}
 
 // uploadFigures are what is counted of the uploads with the same tags.
 type uploadFigures struct{ duration, payload summary }
@@ -80,10 +101,14 @@ func meteredSize(n, minimum int) float64 {
 // Uploaded counts an upload of a device of tenant that the adapter began to
 // process at start and that ended with err; nil = the device was told that all
 // is well. [Pipeline.Publish] and [Pipeline.Submit] call it; an adapter does
-// for what it refuses of an admitted device itself. Endpoints other than
-// telemetry and event are not counted here.
+// for what it refuses of an admitted device itself. A command response counts
+// as a command's.
 func (m *Meter) Uploaded(tenant *events.TenantObject, up *Upload, start time.Time, err error) {
 	if m == nil {
+		return
+	}
+	if up.Endpoint == iot.CommandResponse {
+		m.countCommand(tenant, directionResponse, uploadStatus(err), len(up.Payload), start)
 		return
 	}
 	kind, ok := typeIndex(up.Endpoint)
@@ -91,15 +116,15 @@ func (m *Meter) Uploaded(tenant *events.TenantObject, up *Upload, start time.Tim
 		return
 	}
 	size := meteredSize(len(up.Payload), tenant.MinimumMessageSize)
-	outcome, qos := uploadStatus(err), qosIndex(up.QoS)
+	outcome, qos, ttd := uploadStatus(err), qosIndex(up.QoS), ttdIndex(up.TTDOutcome)
 	took := time.Since(start)
 	now := start.Sub(m.made) + took
 	s, t := m.lock(tenant.ID, now)
 	defer s.mu.Unlock()
-	f := t.uploads[kind][outcome][qos]
+	f := t.uploads[kind][outcome][qos][ttd]
 	if f == nil {
 		f = &uploadFigures{}
-		t.uploads[kind][outcome][qos] = f
+		t.uploads[kind][outcome][qos][ttd] = f
 	}
 	f.duration.record(now, took.Seconds())
 	f.payload.record(now, size)

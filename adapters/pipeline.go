@@ -33,6 +33,8 @@ type Options struct {
 	MaxPayload int         // bytes; 0 = DefaultMaxPayload
 	NoDefaults bool        // leave telemetry and events without the tenant's and device's defaults
 	Meter      *Meter      // nil = nothing is counted
+	Commands   *Commands   // nil = devices cannot subscribe for commands
+	Presence   *Presence   // tells when devices can be reached; nil = nobody is told
 }
 
 // Pipeline takes a device's upload from the protocol to the applications. It
@@ -79,6 +81,14 @@ type Upload struct {
 	Payload         []byte         // nil = no body section, empty = an empty one
 	TraceParent     string         // W3C trace context of the device, checked here
 	TraceState      string
+
+	// Of a command response alone.
+	To     ResponseTo
+	Status int // 200 to 299 or 400 to 599
+
+	// TTDOutcome is how the wait for a command ended that TTD announced; "" = there
+	// was none. See [TTDPending].
+	TTDOutcome string
 }
 
 // Publish checks up, makes the message of it and sends it. It returns nil when
@@ -97,31 +107,55 @@ type Upload struct {
 func (p *Pipeline) Publish(ctx context.Context, who Admission, up *Upload) error {
 	start := time.Now()
 	err := p.publish(ctx, who, up)
-	p.o.Meter.Uploaded(who.TenantObject(), up, start, err)
+	p.count(who, up, start, err)
 	return err
+}
+
+// count counts an upload, unless the adapter will.
+func (p *Pipeline) count(who Admission, up *Upload, start time.Time, err error) {
+	if err != nil || up.TTDOutcome != TTDPending {
+		p.o.Meter.Uploaded(who.TenantObject(), up, start, err)
+	}
+}
+
+// Answered counts an upload that Publish or Submit left uncounted because its
+// TTDOutcome was [TTDPending]. The adapter calls it once the device has its answer,
+// with the TTDOutcome that it came to, the time at which the upload began, and the
+// error that the device was told of, nil = none.
+func (p *Pipeline) Answered(who Admission, up *Upload, start time.Time, err error) {
+	p.o.Meter.Uploaded(who.TenantObject(), up, start, err)
 }
 
 func (p *Pipeline) publish(ctx context.Context, who Admission, up *Upload) error {
 	if err := p.check(up); err != nil {
 		return err
 	}
+	p.usedGateway(who)
 	m := p.message(who, up)
-	err := p.send(ctx, m)
+	err := p.send(ctx, who, m)
 	if !errors.Is(err, iot.ErrForbidden) {
 		return downstreamError(eventError(up, err))
 	}
 	if who, err = p.o.Admissions.renew(ctx, who); err != nil {
 		return err
 	}
-	err = p.send(ctx, p.again(who, up, m))
+	err = p.send(ctx, who, p.again(who, up, m))
 	return downstreamError(eventError(up, refusedAgain(err)))
 }
 
-func (p *Pipeline) send(ctx context.Context, m *iot.Message) error {
+func (p *Pipeline) send(ctx context.Context, who Admission, m *iot.Message) error {
 	start := time.Now()
 	err := p.o.Downstream.Send(ctx, m)
-	p.o.Meter.delivered(m, start, err)
+	p.sent(who, m, start, err)
 	return err
+}
+
+// sent notes what became of a message that was given to the [Downstream] at start.
+func (p *Pipeline) sent(who Admission, m *iot.Message, start time.Time, err error) {
+	p.o.Meter.delivered(m, start, err)
+	if err == nil {
+		p.tellUplink(who, m)
+	}
 }
 
 // Submit is [Pipeline.Publish] for who does not wait. done is called exactly
@@ -134,9 +168,14 @@ func (p *Pipeline) Submit(who Admission, up *Upload, done func(error)) {
 		p.submitted(who, up, start, err, done)
 		return
 	}
-	m := p.message(who, up)
+	p.usedGateway(who)
+	p.submit(who, up, p.message(who, up), start, done)
+}
+
+// submit sends m, which was made of up.
+func (p *Pipeline) submit(who Admission, up *Upload, m *iot.Message, start time.Time, done func(error)) {
 	p.o.Downstream.Start(m, func(err error) {
-		p.o.Meter.delivered(m, start, err)
+		p.sent(who, m, start, err)
 		if !errors.Is(err, iot.ErrForbidden) {
 			p.submitted(who, up, start, downstreamError(eventError(up, err)), done)
 			return
@@ -153,7 +192,7 @@ func (p *Pipeline) Submit(who Admission, up *Upload, done func(error)) {
 
 // submitted tells done how a message ended that was submitted at start.
 func (p *Pipeline) submitted(who Admission, up *Upload, start time.Time, err error, done func(error)) {
-	p.o.Meter.Uploaded(who.TenantObject(), up, start, err)
+	p.count(who, up, start, err)
 	done(err)
 }
 
@@ -163,7 +202,7 @@ func (p *Pipeline) submitAgain(who Admission, up *Upload, m *iot.Message, start 
 	m = p.again(who, up, m)
 	sent := time.Now()
 	p.o.Downstream.Start(m, func(err error) {
-		p.o.Meter.delivered(m, sent, err)
+		p.sent(who, m, sent, err)
 		p.submitted(who, up, start, downstreamError(eventError(up, refusedAgain(err))), done)
 	})
 }
@@ -205,11 +244,22 @@ func (p *Pipeline) check(up *Upload) error {
 	case len(up.Payload) > p.o.MaxPayload:
 		return iot.Errorf(iot.ErrTooLarge, "payload is larger than %d bytes", p.o.MaxPayload)
 	case up.Endpoint == iot.CommandResponse:
-		return nil
+		return up.checkResponse()
 	case len(up.Payload) == 0 && up.ContentType == "":
 		return iot.Errorf(iot.ErrInvalid, "content type is missing: an upload without payload needs one")
 	case len(up.Payload) > 0 && up.ContentType == EmptyNotification:
 		return iot.Errorf(iot.ErrInvalid, "content type %s does not go with a payload", EmptyNotification)
+	}
+	return nil
+}
+
+// checkResponse applies the rules for responses (contract: adapters 6.3).
+func (up *Upload) checkResponse() error {
+	switch {
+	case up.Status < 200 || up.Status > 299 && up.Status < 400 || up.Status > 599:
+		return iot.Errorf(iot.ErrInvalid, "status of a command response is %d, want 200 to 299 or 400 to 599", up.Status)
+	case up.To.ReplyID == "" || up.To.CorrelationID == "":
+		return iot.Errorf(iot.ErrInvalid, "command response without reply id or correlation id")
 	}
 	return nil
 }
@@ -227,6 +277,9 @@ func (p *Pipeline) message(who Admission, up *Upload) *iot.Message {
 		TTD:     up.TTD,
 		Retain:  up.Retain,
 		Payload: up.Payload,
+	}
+	if up.Endpoint == iot.CommandResponse {
+		m.ReplyID, m.CorrelationID, m.Status = up.To.ReplyID, up.To.CorrelationID, up.Status
 	}
 	d := who.e.defaults
 	if !useDefaults {

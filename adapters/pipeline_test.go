@@ -66,7 +66,7 @@ func TestPublishChecks(t *testing.T) {
 		{"empty section without content type", adapters.Upload{Endpoint: iot.Telemetry, Payload: []byte{}}, iot.ErrInvalid},
 		{"empty with content type", adapters.Upload{Endpoint: iot.Telemetry, ContentType: "a/b"}, nil},
 		{"notification with payload", adapters.Upload{Endpoint: iot.Telemetry, ContentType: adapters.EmptyNotification, Payload: []byte("x")}, iot.ErrInvalid},
-		{"empty command response", adapters.Upload{Endpoint: iot.CommandResponse}, nil},
+		{"empty command response", adapters.Upload{Endpoint: iot.CommandResponse, Status: 200, To: adapters.ResponseTo{CorrelationID: "c", ReplyID: "r"}}, nil},
 		{"content type no symbol", adapters.Upload{Endpoint: iot.Telemetry, ContentType: "té/xt"}, iot.ErrInvalid},
 		{"content type too long", adapters.Upload{Endpoint: iot.Telemetry, ContentType: strings.Repeat("x", 256)}, iot.ErrInvalid},
 	} {
