@@ -169,11 +169,7 @@ func (p *Pipeline) Submit(who Admission, up *Upload, done func(error)) {
 		return
 	}
 	p.usedGateway(who)
-	p.submit(who, up, p.message(who, up), start, done)
-}
-
-// submit sends m, which was made of up.
-func (p *Pipeline) submit(who Admission, up *Upload, m *iot.Message, start time.Time, done func(error)) {
+	m := p.message(who, up)
 	p.o.Downstream.Start(m, func(err error) {
 		p.sent(who, m, start, err)
 		if !errors.Is(err, iot.ErrForbidden) {

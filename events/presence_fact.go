@@ -32,7 +32,7 @@ type PresenceKey struct {
 
 // Key is the key that the fact which follows from the change has as well.
 func (c *PresenceChange) Key() PresenceKey {
-	return PresenceKey{c.TenantID, c.DeviceID, c.Kind, c.RemoteID, c.At.UnixMilli()}
+	return PresenceKey{c.TenantID, c.DeviceID, c.Kind, knownRemote(c.RemoteID), c.At.UnixMilli()}
 }
 
 // PresenceFact is a fact that follows from a [PresenceChange].
@@ -41,9 +41,9 @@ type PresenceFact interface {
 	// Key is that of the change.
 	Key() PresenceKey
 	// Event is the event of the device, of messaging 11 or 12.2, by which applications
-	// learn the fact: endpoint, tenant, device, gateway, QoS, ttd, content type and
-	// payload are set, and Created, which is when it happened. Whoever sends it adds its
-	// id, adapter, address, ttl and assertion.
+	// learn the fact. Whoever sends it adds adapter, address, ttl and assertion. Its id
+	// is the fact's, so that one that is sent again can be told from another; it was
+	// created when the change happened.
 	Event() *iot.Message
 }
 
@@ -92,13 +92,13 @@ func (d DeviceTTD) Key() PresenceKey {
 // Event implements [PresenceFact]: the empty notification. That of an uplink
 // rides on the uplink already.
 func (d DeviceTTD) Event() *iot.Message {
-	m := presenceEvent(d.TenantID, d.DeviceID, d.GatewayID, d.At)
+	m := presenceEvent(d, d.DeviceID, d.GatewayID)
 	m.ContentType, m.TTD = EmptyNotificationType, &d.TTDSeconds
 	return m
 }
 
-func presenceEvent(t iot.TenantID, d, g iot.DeviceID, at time.Time) *iot.Message {
-	return &iot.Message{Endpoint: iot.Event, Tenant: t, Device: d, Gateway: g, QoS: iot.AtLeastOnce, Created: at}
+func presenceEvent(f Fact, d, g iot.DeviceID) *iot.Message {
+	return &iot.Message{Endpoint: iot.Event, Tenant: f.Tenant(), Device: d, Gateway: g, QoS: iot.AtLeastOnce, ID: factID(f), Created: f.Time()}
 }
 
 func (d DeviceTTD) key() []string {
@@ -143,8 +143,8 @@ func knownRemote(id string) string {
 	return id
 }
 
-func (c Connection) event(kind PresenceKind) *iot.Message {
-	m := presenceEvent(c.TenantID, c.DeviceID, c.GatewayID, c.At)
+func (c Connection) event(f Fact, kind PresenceKind) *iot.Message {
+	m := presenceEvent(f, c.DeviceID, c.GatewayID)
 	m.ContentType = ConnectionNotificationType
 	m.Payload, _ = json.Marshal(c.data(kind)) // checked when the fact was made
 	return m
@@ -160,7 +160,7 @@ func (DeviceConnected) FactType() string { return TypeDeviceConnected }
 func (c DeviceConnected) Key() PresenceKey { return c.presenceKey(Connected) }
 
 // Event implements [PresenceFact]: the connection event.
-func (c DeviceConnected) Event() *iot.Message { return c.event(Connected) }
+func (c DeviceConnected) Event() *iot.Message { return c.event(c, Connected) }
 
 // DeviceDisconnected says that a device's connection ended.
 type DeviceDisconnected struct{ Connection }
@@ -172,4 +172,4 @@ func (DeviceDisconnected) FactType() string { return TypeDeviceDisconnected }
 func (c DeviceDisconnected) Key() PresenceKey { return c.presenceKey(Disconnected) }
 
 // Event implements [PresenceFact]: the connection event.
-func (c DeviceDisconnected) Event() *iot.Message { return c.event(Disconnected) }
+func (c DeviceDisconnected) Event() *iot.Message { return c.event(c, Disconnected) }
