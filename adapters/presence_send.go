@@ -1,0 +1,135 @@
+package adapters
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// hand sees to it that somebody gives to routers what is ready. p.mu is held.
+func (p *Presence) hand() {
+	if !p.handing && len(p.ready) > 0 && p.sending < presenceSends && p.base.Err() == nil {
+		p.handing = true
+		p.wg.Go(p.handAll)
+	}
+}
+
+// handAll starts what is ready, as long as there is room.
+func (p *Presence) handAll() {
+	for x := p.nextReady(); x != nil; x = p.nextReady() {
+		pipeline, fact := x.n.Pipeline, x.fact
+		if !pipeline.Ready() {
+			p.sent(x, iot.Errorf(iot.ErrUnavailable, "no router is connected"))
+			continue
+		}
+		pipeline.announce(x.n.Who, x.n.Address, fact.Event(), func(err error) { p.sent(x, err) })
+	}
+}
+
+// nextReady takes the next one out; nil = there is none, and who asked is done.
+func (p *Presence) nextReady() *notice {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.base.Err() == nil && len(p.ready) > 0 && p.sending < presenceSends {
+		x := p.ready[0]
+		p.ready[0], p.ready = nil, p.ready[1:]
+		if x.gone {
+			p.advance(x)
+			continue
+		}
+		p.derived.Remove(x.place)
+		x.place = nil
+		p.sending++
+		return x
+	}
+	p.handing = false
+	p.checkEmpty()
+	return nil
+}
+
+// sent is told what became of a notification.
+func (p *Presence) sent(x *notice, err error) {
+	p.mu.Lock()
+	p.sending--
+	again := err != nil && p.retry(x, err)
+	if !again {
+		if err == nil {
+			p.counts.Sent++
+		} else {
+			p.counts.Failed++
+			p.say("a notification is not sent", err)
+		}
+		p.advance(x)
+	}
+	p.hand()
+	p.checkEmpty()
+	p.mu.Unlock()
+	if !again {
+		finish(x.done, err)
+	}
+}
+
+// retry lets x wait for another try, where there is to be one: no router took it, as far as
+// is known. p.mu is held.
+func (p *Presence) retry(x *notice, err error) bool {
+	if !errors.Is(err, iot.ErrUnavailable) && !errors.Is(err, iot.ErrNoCredit) || p.base.Err() != nil || time.Since(x.since) > presenceKept {
+		return false
+	}
+	if p.derived.Len()+p.fresh.Len() >= PresenceQueue {
+		return false // it is older than those that wait
+	}
+	x.tries++
+	p.counts.Repeated++
+	x.place = p.derived.PushFront(x)
+	x.again = time.AfterFunc(presencePause(x.tries), func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.base.Err() == nil {
+			p.ready = append(p.ready, x)
+			p.hand()
+		}
+	})
+	return true
+}
+
+// advance lets the next notification of x's device go. p.mu is held.
+func (p *Presence) advance(x *notice) {
+	of := presenceOf{x.key.Tenant, x.key.Device}
+	chain := p.chains[of]
+	if len(chain) == 0 || chain[0] != x { // after Close
+		return
+	}
+	for chain = chain[1:]; len(chain) > 0 && chain[0].gone; {
+		chain = chain[1:]
+	}
+	if len(chain) == 0 {
+		delete(p.chains, of)
+		return
+	}
+	p.chains[of] = chain
+	p.ready = append(p.ready, chain[0])
+}
+
+// announce sends an event that no device has sent, and so is not counted as a device's. done
+// is called as by [Pipeline.Submit].
+func (p *Pipeline) announce(who Admission, address string, e *iot.Message, done func(error)) {
+	up := &Upload{Endpoint: e.Endpoint, QoS: e.QoS, Address: address, ContentType: e.ContentType, TTD: e.TTD, Payload: e.Payload}
+	m := p.message(who, up)
+	m.ID, m.Created = e.ID, e.Created
+	p.o.Downstream.Start(m, func(err error) {
+		if !errors.Is(err, iot.ErrForbidden) {
+			done(downstreamError(eventError(up, err)))
+			return
+		}
+		p.o.Admissions.renewThen(who, func(anew Admission, err error) {
+			if err != nil {
+				done(err)
+				return
+			}
+			p.o.Downstream.Start(p.again(anew, up, m), func(err error) {
+				done(downstreamError(eventError(up, refusedAgain(err))))
+			})
+		})
+	})
+}
