@@ -113,6 +113,15 @@ func fileError(err error) error {
 	return err
 }
 
+// Leaf returns the certificate by which the holder of f proves itself.
+func (f Files) Leaf() (*x509.Certificate, error) {
+	pair, err := readPair(f)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(pair.Certificate[0])
+}
+
 func readPair(f Files) (*tls.Certificate, error) {
 	cert, err := os.ReadFile(f.Certificate)
 	if err != nil {

@@ -11,15 +11,11 @@ import (
 	"github.com/sluice-iot/sluice/internal/config"
 )
 
-// SinkVariable names the environment variable that Knative sets to the URL that
-// gets a copy of every fact.
-const SinkVariable = "K_SINK"
-
 // NewPoster returns what brings facts to the routers, the broker and the sink
 // that are configured, or nil where there is none of them. own proves this process to
 // the routers' ingresses. The caller closes it.
 func NewPoster(cfg *config.Config, own *tls.Config, log *slog.Logger) (*posthttp.Poster, error) {
-	sink := os.Getenv(SinkVariable)
+	sink := os.Getenv(posthttp.SinkVariable)
 	if len(cfg.Notices.Ingresses) == 0 && cfg.Notices.Broker == "" && sink == "" {
 		return nil, nil
 	}

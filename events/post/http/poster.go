@@ -27,6 +27,10 @@ const (
 	defaultMaxBytes = 512 << 10
 )
 
+// SinkVariable names the environment variable that Knative sets to the URL that
+// gets a copy of every fact: [Config].Sink.
+const SinkVariable = "K_SINK"
+
 // Config says where facts go. Name is required, and TLS for https.
 type Config struct {
 	Name string      // of the installation
