@@ -187,6 +187,10 @@ func (d *Directory) Present(instance string) bool {
 func (d *Directory) SetLastGateway(tenant iot.TenantID, device, gateway iot.DeviceID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.noteGateway(tenant, device, gateway)
+}
+
+func (d *Directory) noteGateway(tenant iot.TenantID, device, gateway iot.DeviceID) {
 	if gateway == "" || gateway == device {
 		d.gateways.drop(key{tenant, device})
 		return

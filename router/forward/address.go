@@ -25,6 +25,7 @@ type address struct {
 	name    string
 	kind    Distribution
 	service Service // of a Local address
+	credit  int     // of a Local address; 0 = serviceCredit
 	shelf   Shelf   // of a Stored address
 	dynamic bool    // made for a receiver, and known only to whom it tells
 	refs    int     // links; guarded by Router.mu

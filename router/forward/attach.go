@@ -182,7 +182,7 @@ func (r *Router) acquire(name string, d Access) *address {
 	defer r.mu.Unlock()
 	a := r.addresses[name]
 	if a == nil {
-		a = &address{router: r, name: name, kind: d.Distribution, service: d.Service, shelf: d.Shelf, dynamic: d.Dynamic}
+		a = &address{router: r, name: name, kind: d.Distribution, service: d.Service, credit: d.Credit, shelf: d.Shelf, dynamic: d.Dynamic}
 		a.ready.turns = a.kind == Closest
 		r.addresses[name] = a
 	} else if d.Exclusive {

@@ -30,7 +30,7 @@ func (a *address) firstCredit() int {
 	case a.router.draining.Load() || a.kind == Closed:
 		return 0
 	case a.kind == Local:
-		return serviceCredit
+		return a.serviceCredit()
 	case a.kind == Stored && a.shelf.Full():
 		return 0
 	case a.kind == Stored:

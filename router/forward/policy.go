@@ -30,6 +30,7 @@ type Access struct {
 	Distribution Distribution  // of the address, the same for everybody
 	Gate         Gate          // for a sender: sees every message; nil = none
 	Service      Service       // of a Local address
+	Credit       int           // of a Local address: what each sender has; 0 = 100
 	Shelf        Shelf         // of a Stored address
 	MaxMessage   uint64        // for a sender: bytes; 0 = what the connection allows
 	Offered      []amqp.Symbol // capabilities of the link

@@ -358,6 +358,9 @@ func (r *Router) detached(w *work, l *peer.Link) {
 	case *sender:
 		if !x.left.Swap(true) {
 			x.a.removeSender(w, x)
+			if s, ok := x.a.service.(LinkService); ok {
+				s.Gone(l)
+			}
 			r.release(x.a)
 		}
 	case *anonymous:

@@ -7,8 +7,8 @@ import (
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
 )
 
-// serviceCredit is what a sender to a service has; it gets one back for every
-// request that is finished.
+// serviceCredit is what a sender to a service has unless [Access.Credit] says
+// otherwise; it gets one back for every request that is finished.
 const serviceCredit = 100
 
 // Service answers the messages sent to an address in this process.
@@ -17,6 +17,15 @@ type Service interface {
 	// goroutine, at most as many at a time as there is credit. q is the
 	// service's until it calls q.Done.
 	Request(q *Request)
+}
+
+// LinkService is a [Service] that is told when a link with its address, over which
+// requests came or may have come, goes.
+type LinkService interface {
+	Service
+	// Gone is called after the last request of the link, by the goroutine that
+	// called Request, or would have.
+	Gone(l *peer.Link)
 }
 
 // Request is one message to a [Service]. The service settles it, replies or
@@ -30,10 +39,20 @@ type Request struct {
 	// receivers that asked for pre-settled ones, though nobody awaits their word.
 	Unsettled bool
 
-	router *Router
-	link   *peer.Link
-	id     uint32
-	once   sync.Once
+	router    *Router
+	link      *peer.Link
+	anonymous bool // the link has no address of its own
+	credit    uint32
+	id        uint32
+	once      sync.Once
+}
+
+// Link is that over which the message came; nil for one without an address of its own.
+func (q *Request) Link() *peer.Link {
+	if q.anonymous {
+		return nil
+	}
+	return q.link
 }
 
 // Settle tells the sender the outcome; without effect when it was pre-settled.
@@ -48,6 +67,29 @@ func (q *Request) Settle(state amqp.Raw) {
 	b.Touch(q.Conn)
 	q.Conn.Unlock()
 	b.Flush()
+}
+
+// Finish is Settle and Done in one.
+func (q *Request) Finish(state amqp.Raw) {
+	var b peer.Batch
+	q.Conn.Lock()
+	if !q.Settled {
+		q.Settled = true
+		q.link.Settle(q.id, state, true)
+		b.Touch(q.Conn)
+	}
+	q.once.Do(func() { q.replenish(&b) })
+	q.Conn.Unlock()
+	b.Flush()
+}
+
+// replenish returns the request's credit. Its connection is locked.
+func (q *Request) replenish(b *peer.Batch) {
+	if q.anonymous || !q.link.Attached() || q.router.draining.Load() {
+		return // the link without an address gets credit as it uses it
+	}
+	q.link.SetCredit(min(q.link.Credit()+1, q.credit))
+	b.Touch(q.Conn)
 }
 
 // Reachable reports whether the request's own connection has a receiver on
@@ -66,10 +108,7 @@ func (q *Request) Done() {
 	q.once.Do(func() {
 		var b peer.Batch
 		q.Conn.Lock()
-		if q.link.Attached() && !q.router.draining.Load() {
-			q.link.SetCredit(min(q.link.Credit()+1, serviceCredit))
-			b.Touch(q.Conn)
-		}
+		q.replenish(&b)
 		q.Conn.Unlock()
 		b.Flush()
 	})
@@ -80,14 +119,37 @@ func (r *Router) serve(w *work, s *sender, ev *peer.Event) {
 	if ev.State != nil { // refused by the gate
 		s.c.Lock()
 		ev.Link.Settle(ev.ID, ev.State, true)
-		ev.Link.SetCredit(min(ev.Link.Credit()+1, serviceCredit))
+		if !s.virtual {
+			ev.Link.SetCredit(min(ev.Link.Credit()+1, uint32(s.a.serviceCredit())))
+		}
 		w.b.Touch(s.c)
 		s.c.Unlock()
 		return
 	}
 	q := &Request{Conn: s.c, Address: s.a.name, Message: append([]byte{}, ev.Payload...), Settled: ev.Settled,
-		router: r, link: ev.Link, id: ev.ID}
+		router: r, link: ev.Link, anonymous: s.virtual, credit: uint32(s.a.serviceCredit()), id: ev.ID}
 	s.a.service.Request(q)
+}
+
+// serviceCredit is what a sender to the service of the address has.
+func (a *address) serviceCredit() int {
+	if a.credit > 0 {
+		return a.credit
+	}
+	return serviceCredit
+}
+
+// Present reports whether an address has a receiver.
+func (r *Router) Present(address string) bool {
+	r.mu.Lock()
+	a := r.addresses[address]
+	r.mu.Unlock()
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.receivers) > 0
 }
 
 // receiverOf returns a receiver that one connection has on an address, or nil.
