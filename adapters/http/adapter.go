@@ -62,7 +62,9 @@ type Adapter struct {
 	o      Options
 	server *nethttp.Server
 
-	leaving atomic.Bool // answers say that their connection ends
+	leaving  atomic.Bool   // answers say that their connection ends
+	stopping chan struct{} // closed when leaving: nobody waits for a command any more
+	stop     func()        // closes it
 
 	mu    sync.Mutex
 	conns map[*conn]struct{} // those that are open and not taken over
@@ -90,7 +92,8 @@ func New(o Options) *Adapter {
 	orDefault(&o.HeaderTimeout, DefaultHeaderTimeout)
 	orDefault(&o.BodyTimeout, DefaultBodyTimeout)
 	o.Logger = o.Logger.With("adapter", Type)
-	a := &Adapter{o: o, conns: make(map[*conn]struct{})}
+	a := &Adapter{o: o, conns: make(map[*conn]struct{}), stopping: make(chan struct{})}
+	a.stop = sync.OnceFunc(func() { close(a.stopping) })
 	a.server = &nethttp.Server{
 		Handler:           a,
 		ReadHeaderTimeout: o.HeaderTimeout,
@@ -99,8 +102,9 @@ func New(o Options) *Adapter {
 		ReadTimeout: o.HeaderTimeout + o.BodyTimeout,
 		IdleTimeout: o.IdleTimeout,
 		// Covers the body, the admission and the sending, each with a bound of
-		// its own, and then a client that does not read its answer.
-		WriteTimeout:   o.BodyTimeout + 45*time.Second,
+		// its own, and then a client that does not read its answer. A request that
+		// waits for a command has more; see extend.
+		WriteTimeout:   o.BodyTimeout + answerFor,
 		MaxHeaderBytes: maxHeaderBytes,
 		HTTP2: &nethttp.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame, WriteByteTimeout: o.BodyTimeout,
@@ -173,6 +177,7 @@ func (a *Adapter) Shutdown(ctx context.Context) error {
 // leave answers with Connection: close while there are connections in use.
 func (a *Adapter) leave(ctx context.Context) {
 	a.leaving.Store(true)
+	a.stop()
 	ctx, cancel := context.WithTimeout(ctx, leaveFor)
 	defer cancel()
 	tick := time.NewTicker(leaveFor / 20)

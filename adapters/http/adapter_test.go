@@ -18,15 +18,16 @@ import (
 
 type world struct {
 	*http.Adapter
-	inv  *adaptertest.Invoker
-	down *adaptertest.Downstream
+	inv      *adaptertest.Invoker
+	down     *adaptertest.Downstream
+	commands *adapters.Commands
 }
 
 func newWorld(t testing.TB, o http.Options, p adapters.Options) world {
-	w := world{inv: &adaptertest.Invoker{}, down: &adaptertest.Downstream{}}
+	w := world{inv: &adaptertest.Invoker{}, down: &adaptertest.Downstream{}, commands: adapters.NewCommands(adapters.CommandsOptions{})}
 	adm := adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: w.inv})
 	t.Cleanup(adm.Close)
-	p.Type, p.Admissions, p.Downstream = http.Type, adm, w.down
+	p.Type, p.Admissions, p.Downstream, p.Commands = http.Type, adm, w.down, w.commands
 	o.Pipeline = adapters.NewPipeline(p)
 	w.Adapter = http.New(o)
 	return w
@@ -186,7 +187,7 @@ func TestQoSAndTTL(t *testing.T) {
 		{"/event?hono-ttl=40", "hono-ttl: 30", 202, 1, 30 * time.Second},
 		{"/event", "hono-ttl: -1", 202, 1, 0},
 		{"/event", "hono-ttl: soon", 202, 1, 0},
-		{"/event", "hono-ttd: 30", 202, 1, 0},
+		{"/event", "hono-ttd: soon", 202, 1, 0},
 	} {
 		t.Run(tt.target+" "+tt.header, func(t *testing.T) {
 			w := newWorld(t, http.Options{}, adapters.Options{})
@@ -266,6 +267,7 @@ func TestWithoutAuthentication(t *testing.T) {
 
 func TestPreflight(t *testing.T) {
 	const telemetry, event = "QoS-Level, hono-ttd, authorization, content-type", "hono-ttd, authorization, content-type"
+	const response = "hono-cmd-status, authorization, content-type"
 	for _, tt := range []struct{ target, method, headers string }{
 		{"/telemetry", "POST", telemetry},
 		{"/telemetry/tenant-1/device-1", "PUT", telemetry},
@@ -273,9 +275,12 @@ func TestPreflight(t *testing.T) {
 		{"/event", "POST", event},
 		{"/event/tenant-1/device-1", "PUT", event},
 		{"/event//device-1", "PUT", event},
+		{"/command/res/0041234reply", "POST, PUT", response},
+		{"/command/res/tenant-1/device-1/0041234reply", "POST, PUT", response},
+		{"/command/res//device-1/0041234reply", "PUT", response},
 	} {
 		w := newWorld(t, http.Options{}, adapters.Options{})
-		rec := w.do("OPTIONS", tt.target, "", "Origin: http://shop.example", "Access-Control-Request-Method: "+tt.method)
+		rec := w.do("OPTIONS", tt.target, "", "Origin: http://shop.example", "Access-Control-Request-Method: "+strings.TrimPrefix(tt.method, "POST, "))
 		h := rec.Header()
 		got := []any{rec.Code, h.Get("Access-Control-Allow-Origin"), h.Get("Access-Control-Allow-Methods"), h.Get("Access-Control-Allow-Headers")}
 		want := []any{204, "*", tt.method, tt.headers}
@@ -286,6 +291,10 @@ func TestPreflight(t *testing.T) {
 	w := newWorld(t, http.Options{NoAuthentication: true}, adapters.Options{})
 	if rec := w.do("OPTIONS", "/telemetry", "", "Origin: http://shop.example", "Access-Control-Request-Method: POST"); rec.Code != 404 {
 		t.Errorf("POST without authentication: got %d, want 404", rec.Code)
+	}
+	rec := w.do("OPTIONS", "/command/res/0041234reply", "", "Origin: http://shop.example", "Access-Control-Request-Method: PUT")
+	if got := rec.Header().Get("Access-Control-Allow-Methods"); rec.Code != 204 || got != "PUT" {
+		t.Errorf("command response without authentication: got %d %q, want 204 PUT", rec.Code, got)
 	}
 }
 

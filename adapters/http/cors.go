@@ -11,6 +11,8 @@ import (
 var allowedHeaders = map[iot.Endpoint]string{
 	iot.Telemetry: "QoS-Level, hono-ttd, authorization, content-type",
 	iot.Event:     "hono-ttd, authorization, content-type",
+
+	iot.CommandResponse: "hono-cmd-status, authorization, content-type",
 }
 
 // exposedHeaders are those a browser's script may read.
@@ -31,10 +33,14 @@ func (a *Adapter) cors(w nethttp.ResponseWriter, r *nethttp.Request) error {
 		return iot.Errorf(iot.ErrForbidden, "origin is not allowed")
 	}
 	h.Set("Access-Control-Allow-Origin", a.o.AllowedOrigin)
-	if !isPreflight(r) {
-		h.Set("Access-Control-Expose-Headers", exposedHeaders)
-	}
 	return nil
+}
+
+// expose tells a browser what a script may read of an answer that may hold a command.
+func expose(w nethttp.ResponseWriter, r *nethttp.Request) {
+	if r.Header.Get("Origin") != "" && !isPreflight(r) {
+		w.Header().Set("Access-Control-Expose-Headers", exposedHeaders)
+	}
 }
 
 // foreignPage reports whether a page makes the request that came from elsewhere
@@ -49,13 +55,13 @@ func isPreflight(r *nethttp.Request) bool {
 		r.Header.Get("Access-Control-Request-Method") != ""
 }
 
-// options answers what may be done with t; no credentials are asked for.
-func (a *Adapter) options(w nethttp.ResponseWriter, r *nethttp.Request, t target) {
-	method, h := t.method(!a.o.NoAuthentication), w.Header()
+// options answers what may be done with an endpoint; no credentials are asked for.
+func options(w nethttp.ResponseWriter, r *nethttp.Request, methods string, e iot.Endpoint) {
+	h := w.Header()
 	if isPreflight(r) {
-		h.Set("Access-Control-Allow-Methods", method)
-		h.Set("Access-Control-Allow-Headers", allowedHeaders[t.endpoint])
+		h.Set("Access-Control-Allow-Methods", methods)
+		h.Set("Access-Control-Allow-Headers", allowedHeaders[e])
 	}
-	h.Set("Allow", method+", OPTIONS")
+	h.Set("Allow", methods+", OPTIONS")
 	w.WriteHeader(nethttp.StatusNoContent)
 }

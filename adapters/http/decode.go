@@ -23,9 +23,19 @@ func (a *Adapter) decode(w nethttp.ResponseWriter, r *nethttp.Request, t target)
 	if err != nil {
 		return nil, err
 	}
+	up := newUpload(r, t.endpoint, qos)
+	if t.endpoint == iot.Event {
+		up.TTL = ttl(r)
+	}
+	up.Payload, err = a.body(w, r)
+	return up, err
+}
+
+// newUpload is what all requests say about their bodies.
+func newUpload(r *nethttp.Request, e iot.Endpoint, qos iot.QoS) *adapters.Upload {
 	contentType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	up := &adapters.Upload{
-		Endpoint:    t.endpoint,
+		Endpoint:    e,
 		QoS:         qos,
 		Address:     r.RequestURI,
 		ContentType: strings.TrimSpace(contentType),
@@ -35,17 +45,15 @@ func (a *Adapter) decode(w nethttp.ResponseWriter, r *nethttp.Request, t target)
 	if up.TraceParent = r.Header.Get("Traceparent"); up.TraceParent != "" {
 		up.TraceState = strings.Join(r.Header["Tracestate"], ",")
 	}
-	if t.endpoint == iot.Event {
-		up.TTL = ttl(r)
-	}
-	up.Payload, err = a.body(w, r)
-	return up, err
+	return up
 }
 
 // The names of headers as net/http spells them.
 const (
-	headerQoS = "Qos-Level"
-	headerTTL = "Hono-Ttl"
+	headerQoS    = "Qos-Level"
+	headerTTL    = "Hono-Ttl"
+	headerTTD    = "Hono-Ttd"
+	headerStatus = "Hono-Cmd-Status"
 )
 
 // parameter reads the header of this name or else the query's.

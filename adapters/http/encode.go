@@ -22,14 +22,14 @@ const retryAfter = 2
 func accepted(w nethttp.ResponseWriter) { w.WriteHeader(nethttp.StatusAccepted) }
 
 // fail answers err: a status, the headers that belong to it and a JSON body.
-// It returns the status.
-func (a *Adapter) fail(w nethttp.ResponseWriter, err error) int {
+// It returns the status. Who uploads is told when to try again (contract: adapters 7.5).
+func (a *Adapter) fail(w nethttp.ResponseWriter, op status.Op, err error) int {
 	if errors.Is(err, errSlowBody) {
 		w.Header().Set("Connection", "close")
 		writeError(w, nethttp.StatusRequestTimeout, errSlowBody.Error())
 		return nethttp.StatusRequestTimeout
 	}
-	code, text := status.For(status.Upload, err).HTTP, status.Text(err)
+	code, text := status.For(op, err).HTTP, status.Text(err)
 	switch {
 	case code == nethttp.StatusUnauthorized:
 		realm := "realm=" + strconv.Quote(a.o.Realm)
@@ -37,13 +37,26 @@ func (a *Adapter) fail(w nethttp.ResponseWriter, err error) int {
 	case code == nethttp.StatusTooManyRequests:
 		setRetryAfter(w, max(iot.RetryAfter(err), time.Second))
 	case code >= 500:
-		setRetryAfter(w, max(iot.RetryAfter(err), retryAfter*time.Second))
-		if text = adapters.TextUnavailable; known(err) {
-			text = status.Text(err)
+		if op == status.Upload {
+			setRetryAfter(w, max(iot.RetryAfter(err), retryAfter*time.Second))
+		}
+		if !known(err) {
+			text = unavailable(op, code)
 		}
 	}
 	writeError(w, code, text)
 	return code
+}
+
+// unavailable is the text of a failure whose cause is not a device's business.
+func unavailable(op status.Op, code int) string {
+	switch {
+	case op == status.Upload:
+		return adapters.TextUnavailable
+	case code == nethttp.StatusServiceUnavailable:
+		return "Temporarily unavailable"
+	}
+	return "Internal server error"
 }
 
 // known reports whether err carries a text that is meant for devices.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	nethttp "net/http"
+	"strings"
+	"time"
 
 	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/events"
@@ -17,7 +19,7 @@ func (a *Adapter) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 		w.Header().Set("Connection", "close") // HTTP/2 has its own way to say so
 	}
 	if err := a.cors(w, r); err != nil {
-		a.fail(w, err)
+		a.fail(w, status.Upload, err)
 		return
 	}
 	if r.URL.Path == webSocketPath && a.o.WebSocket != nil {
@@ -25,19 +27,24 @@ func (a *Adapter) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 		return
 	}
 	t, err := parseTarget(r.URL.Path)
+	if t.endpoint != iot.CommandResponse {
+		expose(w, r)
+	}
 	if err != nil {
-		a.fail(w, err)
+		a.fail(w, status.Upload, err)
 		return
 	}
-	method := t.method(!a.o.NoAuthentication)
+	methods := t.methods(!a.o.NoAuthentication)
 	switch {
-	case method == "" || r.Method == nethttp.MethodPut && t.segments == 1:
-		a.fail(w, iot.Errorf(iot.ErrNotFound, "device id is missing: want /%s/{tenant}/{device}", t.endpoint))
+	case methods == "" || r.Method == nethttp.MethodPut && t.segments == 1:
+		a.fail(w, status.Upload, iot.Errorf(iot.ErrNotFound, "device id is missing: want %s", t.form()))
 	case r.Method == nethttp.MethodOptions:
-		a.options(w, r, t)
-	case r.Method != method:
-		w.Header().Set("Allow", method+", OPTIONS")
-		writeError(w, nethttp.StatusMethodNotAllowed, "method is not allowed: want "+method)
+		options(w, r, methods, t.endpoint)
+	case !takes(methods, r.Method):
+		w.Header().Set("Allow", methods+", OPTIONS")
+		writeError(w, nethttp.StatusMethodNotAllowed, "method is not allowed: want "+strings.ReplaceAll(methods, ", ", " or "))
+	case t.endpoint == iot.CommandResponse:
+		a.respond(w, r, t)
 	default:
 		a.upload(w, r, t)
 	}
@@ -51,19 +58,49 @@ func (a *Adapter) upload(w nethttp.ResponseWriter, r *nethttp.Request, t target)
 		return
 	}
 	up, err := a.decode(w, r, t)
-	if err == nil {
-		err = a.o.Pipeline.Publish(r.Context(), who, up)
-	}
 	if err != nil {
+		a.refuse(w, r, t, who.Tenant(), err)
+		return
+	}
+	if ttd := a.ttd(r, who); ttd > 0 {
+		a.uploadAndWait(w, r, t, who, up, ttd)
+		return
+	}
+	if err := a.o.Pipeline.Publish(r.Context(), who, up); err != nil {
 		a.refuse(w, r, t, who.Tenant(), err)
 		return
 	}
 	accepted(w)
 }
 
+// uploadAndWait answers with a command, if one comes within ttd seconds. A gateway
+// that sends for itself waits for what any of its devices is told (contract: adapters 7.7).
+func (a *Adapter) uploadAndWait(w nethttp.ResponseWriter, r *nethttp.Request, t target, who adapters.Admission, up *adapters.Upload, ttd int) {
+	start := time.Now()
+	extend(w, ttd)
+	up.TTD, up.TTDOutcome = &ttd, adapters.TTDPending
+	d, ok, err := a.publishAndWait(r.Context(), adapters.Subscribe{Who: who, All: t.segments == 1}, up)
+	if err != nil {
+		a.refuse(w, r, t, who.Tenant(), err)
+		return
+	}
+	up.TTDOutcome = adapters.TTDExpired
+	switch {
+	case !ok:
+		accepted(w)
+	case command(w, d, who.Gateway() != ""):
+		up.TTDOutcome = adapters.TTDCommand
+	}
+	a.o.Pipeline.Answered(who, up, start, nil)
+}
+
 // refuse answers err and logs what is not the device's fault.
 func (a *Adapter) refuse(w nethttp.ResponseWriter, r *nethttp.Request, t target, tenant iot.TenantID, err error) {
-	code := a.fail(w, err)
+	op := status.Upload
+	if t.endpoint == iot.CommandResponse {
+		op = status.Any
+	}
+	code := a.fail(w, op, err)
 	level := slog.LevelDebug
 	if status.Sentinel(err) == status.ErrInternal && code >= 500 {
 		level = slog.LevelError
@@ -77,7 +114,7 @@ func (a *Adapter) admit(r *nethttp.Request, t *target) (adapters.Admission, erro
 	p := peerOf(r)
 	if a.o.NoAuthentication {
 		if t.tenant == "" {
-			return adapters.Admission{}, iot.Errorf(iot.ErrNotFound, "tenant is missing: want /%s/{tenant}/{device}", t.endpoint)
+			return adapters.Admission{}, iot.Errorf(iot.ErrNotFound, "tenant is missing: want %s", t.form())
 		}
 		l := adapters.Login{Tenant: events.TenantRef{ID: iot.TenantID(t.tenant)}}
 		return a.o.Pipeline.Admit(r.Context(), l.Request(iot.DeviceID(t.device), p.remote))
