@@ -149,6 +149,8 @@ var (
 	overrunDesc     = desc("receivers_overrun_total", "Multicast receivers detached because they fell behind.", "pattern")
 	refusedDesc     = desc("logins_refused_total", "Log-ins not looked at because too many before them had failed.")
 	requestsDesc    = desc("service_requests_total", "Requests to the addresses of the registry by the status of the reply; rejected and released ones had none.", "endpoint", "status")
+	commandsDesc    = desc("commands_total", "Commands of applications by the outcome that they were given.", "outcome")
+	directoryDesc   = desc("device_directory_entries", "Devices that adapters have announced, by each adapter that has.")
 	tenantDesc      = desc("tenant_deliveries_total", "Deliveries per tenant; tenants without room for series of their own are summed up as other.", "tenant", "result")
 )
 
@@ -158,7 +160,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements [prometheus.Collector].
 func (r *Router) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{connectionsDesc, openedDesc, addressesDesc, linksDesc, surplusDesc, deliveriesDesc, overrunDesc, refusedDesc, requestsDesc, tenantDesc} {
+	for _, d := range []*prometheus.Desc{connectionsDesc, openedDesc, addressesDesc, linksDesc, surplusDesc, deliveriesDesc, overrunDesc, refusedDesc, requestsDesc, commandsDesc, directoryDesc, tenantDesc} {
 		ch <- d
 	}
 }
@@ -185,6 +187,12 @@ func (r *Router) Collect(ch chan<- prometheus.Metric) {
 		for k, n := range r.services.Counts() {
 			counter(requestsDesc, n, k.Endpoint, k.Status)
 		}
+	}
+	if r.commands != nil {
+		for outcome, n := range r.commands.server.Counts() {
+			counter(commandsDesc, n, outcome)
+		}
+		gauge(directoryDesc, r.commands.directory.Len())
 	}
 	s := r.usage.now(r.forward)
 	for pattern, p := range s.patterns {

@@ -31,10 +31,15 @@ func (r *Router) Sender(c *peer.Conn, address string) (forward.Access, *amqp.Err
 		return forward.Access{}, errTokensOnly
 	case r.services != nil && service.Owns(address):
 		return r.requester(c, address)
+	case r.commands != nil && address == auth.DeviceDirectory:
+		return r.announcer(c, address)
 	}
 	id, kind, endpoint, err := r.may(c, address, auth.Write)
 	if err != nil {
 		return forward.Access{}, err
+	}
+	if r.routes(endpoint, kind) {
+		return r.commander(id, address)
 	}
 	a := forward.Access{Distribution: kind, MaxMessage: uint64(id.Limits.MessageSize)}
 	if kind == forward.Stored {
@@ -75,7 +80,10 @@ func (r *Router) Receiver(c *peer.Conn, address string) (forward.Access, *amqp.E
 	case r.services != nil && service.Owns(address):
 		return r.replied(c, address)
 	}
-	_, kind, _, err := r.may(c, address, auth.Read)
+	_, kind, endpoint, err := r.may(c, address, auth.Read)
+	if err == nil && r.routes(endpoint, kind) {
+		return forward.Access{}, errCommandsRouted
+	}
 	a := forward.Access{Distribution: kind}
 	if kind == forward.Stored {
 		a.Shelf, a.Presettled, a.Second = r.events, errEventPresettled, errEventSecond

@@ -39,7 +39,7 @@ type Options struct {
 	Directory *auth.Directory // applications
 	Verifier  *assertion.Verifier
 	Addresses []config.Address // what is there besides Hono's addresses, or instead
-	Invoker   events.Invoker   // answers tenant, registration/T and credentials/T; nil = they are not there
+	Invoker   events.Invoker   // answers tenant, registration/T and credentials/T, and what commands need to know; nil = they are not there, and command/T is for whoever receives there
 	Tokens    cbs.Tokens       // given out at cbs; nil = it is not there
 	Events    *stored.Options  // keeps what is sent to event/T; nil = those addresses are closed to senders. Router and Logger are set here
 	Logger    *slog.Logger
@@ -60,6 +60,7 @@ type Router struct {
 	services  *service.Server // nil = no service addresses
 	tokens    *cbs.Node       // nil = no cbs
 	events    *stored.Server  // nil = no event store
+	commands  *commands       // nil = commands are not routed
 
 	strangers strangers
 
@@ -87,7 +88,8 @@ func New(o Options) *Router {
 	}
 	r.node = r.newNode()
 	if o.Invoker != nil {
-		r.services = service.New(service.Options{Invoker: o.Invoker, May: r.mayOperate, Asserts: r.wantsAssertion, Logger: o.Logger})
+		r.commands = r.newCommands(&o)
+		r.services = service.New(service.Options{Invoker: o.Invoker, Commands: r.commands.foreign, May: r.mayOperate, Asserts: r.wantsAssertion, Logger: o.Logger})
 	}
 	if o.Tokens != nil {
 		r.tokens = cbs.New(o.Tokens, r.identity, o.Logger)
@@ -100,6 +102,9 @@ func New(o Options) *Router {
 func (r *Router) Run(ctx context.Context) {
 	var following sync.WaitGroup
 	following.Go(func() { r.follow(ctx) })
+	if r.commands != nil {
+		following.Go(func() { r.commands.run(ctx) })
+	}
 	r.wheel.Run(ctx)
 	following.Wait()
 	if r.services != nil {
@@ -229,6 +234,9 @@ func (r *Router) identity(c *peer.Conn) *auth.Identity {
 // Shutdown stops giving credit, lets what is in flight settle until ctx ends,
 // and closes every connection.
 func (r *Router) Shutdown(ctx context.Context) {
+	if r.commands != nil {
+		r.commands.server.Shutdown()
+	}
 	r.answerLast(ctx)
 	if left := r.forward.Shutdown(ctx); left > 0 {
 		r.log.Warn("deliveries were left unsettled", "deliveries", left)

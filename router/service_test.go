@@ -207,7 +207,7 @@ func TestServiceLinksThatAreRefused(t *testing.T) {
 		{"requests not granted", &h.all, "nobody", "", "tenant", nil, "amqp:unauthorized-access"},
 		{"replies not granted", &h.all, "nobody", "tenant/r", "", nil, "amqp:unauthorized-access"},
 		{"another tenant", &h.all, "hono-client", "", "registration/OTHER", nil, "amqp:unauthorized-access"},
-		{"another service", &h.all, "links", "", "cmd_router/T", nil, "amqp:not-found"},
+		{"another service", &h.all, "links", "", "device_con/T", nil, "amqp:not-found"},
 		{"telemetry on a listener for services", &h.services, "links", "telemetry/T", "", nil, "amqp:not-found"},
 		{"management on a listener for services", &h.services, "links", "", "$management", nil, "amqp:not-found"},
 		{"no address on a listener for services", &h.services, "links", "", "", nil, "amqp:not-allowed"},

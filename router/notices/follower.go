@@ -30,9 +30,17 @@ type Verifier interface {
 	NextUse() <-chan struct{}
 }
 
-// Publisher sends messages of this process; see router.Router.
+// Publisher sends messages of this process; see router.Router. One with a method
+// RegistryChanged(*events.RegistryChanged) is told of each change when the tokens that it
+// ends are void, in the order of each tenant or not, again or for the first time.
+// It must not wait.
 type Publisher interface {
 	Publish(address string, message []byte, done func(state amqp.Raw))
+}
+
+// changed is the ability that a [Publisher] may have.
+type changed interface {
+	RegistryChanged(c *events.RegistryChanged)
 }
 
 // Options of a follower. Publisher is required.
@@ -123,8 +131,12 @@ const (
 // must not wait for anybody.
 func (f *Follower) apply(ctx context.Context, changes []events.RegistryChanged, from origin) error {
 	now := time.Now()
+	told, _ := f.o.Publisher.(changed)
 	for i := range changes {
 		f.void(&changes[i], now)
+		if told != nil {
+			told.RegistryChanged(&changes[i])
+		}
 	}
 	for i := range changes {
 		if err := f.note(ctx, &changes[i], from); err != nil {
