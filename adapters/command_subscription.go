@@ -120,6 +120,15 @@ func (s *CommandSubscription) ended(now time.Time) bool {
 	return s.until != 0 && now.UnixMilli() >= s.until
 }
 
+// inForce is s, or the one before it that has not ended by itself; nil = none. The
+// shard is locked.
+func (s *CommandSubscription) inForce(now time.Time) *CommandSubscription {
+	for s != nil && s.ended(now) {
+		s = s.before
+	}
+	return s
+}
+
 func (s *CommandSubscription) announcement(k commandKey) Announcement {
 	return Announcement{Tenant: k.tenant, Device: k.device, At: s.at, Until: s.until, Adapter: s.p.o.Type, All: s.all}
 }

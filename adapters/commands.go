@@ -118,10 +118,10 @@ func (s *Commands) take(c *Command) (*CommandSubscription, error) {
 	}
 	sh := s.shard(k)
 	sh.mu.Lock()
-	sub := sh.latest[k]
+	sub := sh.latest[k].inForce(time.Now())
 	sh.mu.Unlock()
 	switch {
-	case sub == nil || sub.ended(time.Now()):
+	case sub == nil:
 		return nil, errNotSubscribed
 	case c.Gateway != "" && !sub.all:
 		return nil, errNotForOthers
@@ -167,10 +167,13 @@ func (s *Commands) Subscribed() []Announcement {
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
-		s.sweep(sh, now)
-		for k, sub := range sh.latest {
-			sub.superseded = false
-			all = append(all, sub.announcement(k))
+		for k, latest := range sh.latest {
+			for sub := latest; sub != nil; sub = sub.before {
+				sub.superseded = false
+			}
+			if sub := latest.inForce(now); sub != nil {
+				all = append(all, sub.announcement(k))
+			}
 		}
 		sh.mu.Unlock()
 	}

@@ -97,6 +97,7 @@ func TestMeterUploads(t *testing.T) {
 		took(time.Second, 0, upload(iot.CommandResponse, iot.AtLeastOnce, 1), nil)
 		took(time.Second, 0, upload("nonsense", iot.AtLeastOnce, 1), iot.ErrNotFound)
 
+		const response = "{direction=response,status=forwarded,tenant=T}"
 		const of = "hono_telemetry_processing_duration_seconds"
 		const bytes = "hono_telemetry_payload_bytes"
 		const forwarded = "{qos=0,status=forwarded,tenant=T,ttd=none,type=telemetry}"
@@ -104,6 +105,9 @@ func TestMeterUploads(t *testing.T) {
 		const wrong = "{qos=1,status=unprocessable,tenant=T,ttd=none,type=event}"
 		const odd = "{qos=unknown,status=unprocessable,tenant=T,ttd=none,type=telemetry}"
 		exactly(t, figures(t, m), map[string]float64{
+			"hono_command_processing_duration_seconds_count" + response: 1, "hono_command_payload_bytes_count" + response: 1,
+			"hono_command_processing_duration_seconds_sum" + response: 1, "hono_command_payload_bytes_sum" + response: 1,
+			"hono_command_processing_duration_seconds_max" + response: 1, "hono_command_payload_bytes_max" + response: 1,
 			of + "_count" + forwarded: 2, of + "_sum" + forwarded: 1, of + "_max" + forwarded: 0.75,
 			of + "_count" + lost: 1, of + "_sum" + lost: 0.5, of + "_max" + lost: 0.5,
 			of + "_count" + wrong: 1, of + "_sum" + wrong: 1, of + "_max" + wrong: 1,

@@ -155,7 +155,7 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("got %q, %v, retain %v: want none of the defaults", m.ContentType, m.Properties, m.Retain)
 		}
 		up := up
-		up.Endpoint = iot.CommandResponse
+		up.Endpoint, up.Status, up.To = iot.CommandResponse, 200, adapters.ResponseTo{CorrelationID: "c", ReplyID: "r"}
 		if m, _ = w.publish(t, up); m.ContentType != "device/type" {
 			t.Errorf("command response: got content type %q, want device/type", m.ContentType)
 		}
@@ -199,7 +199,10 @@ func TestTTL(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, adapters.Options{})
 			w.inv.Defaults(tt.defaults, nil, tt.limits)
-			m, err := w.publish(t, adapters.Upload{Endpoint: tt.endpoint, QoS: tt.qos, TTL: tt.own, ContentType: "a/b"})
+			m, err := w.publish(t, adapters.Upload{
+				Endpoint: tt.endpoint, QoS: tt.qos, TTL: tt.own, ContentType: "a/b",
+				Status: 200, To: adapters.ResponseTo{CorrelationID: "c", ReplyID: "r"},
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 // Package adaptertest holds what every protocol adapter has to pass, and the
-// two fakes it is run with: an [Invoker] that admits a small known population
-// and a [Downstream] that records what it is sent.
+// fakes it is run with: an [Invoker] that admits a small known population, a
+// [Downstream] that records what it is sent, and an [Announcer] that knows which
+// devices listen for commands.
 //
 // An adapter's test brings a [Harness] that starts it and speaks its protocol:
 //
@@ -9,5 +10,5 @@
 //	}
 //
 // What not every client can do is asked for by the Harness's members, and by the
-// [Client] that is [Connected].
+// [Client] that is [Connected] or [Commanded].
 package adaptertest

@@ -74,9 +74,12 @@ func (i *Invoker) Invoke(ctx context.Context, req events.Request) (events.Reply,
 	if q, ok := req.(events.TenantGet); ok {
 		return i.tenant(q)
 	}
+	if q, ok := req.(events.NotificationDerive); ok {
+		return derive(q)
+	}
 	q, ok := req.(events.Admit)
 	if !ok {
-		return nil, fmt.Errorf("the fake serves %s and %s only, got %s", events.TypeAdmit, events.TypeTenantGet, req.EventType())
+		return nil, fmt.Errorf("the fake serves %s, %s and %s only, got %s", events.TypeAdmit, events.TypeTenantGet, events.TypeNotificationDerive, req.EventType())
 	}
 	i.mu.Lock()
 	i.calls = append(i.calls, q)

@@ -59,6 +59,9 @@ type Harness struct {
 	// Connections says that devices are admitted for each connection, as in a
 	// client that connects for each upload.
 	Connections bool
+	// Commands says that devices take commands: the client is [Commanded]. Notifies says
+	// that applications are told by notifications when a device listens.
+	Commands, Notifies bool
 	// Start runs the adapter on p; it is stopped with t.
 	Start func(t *testing.T, p *adapters.Pipeline) Client
 	// Report maps a sentinel to the one that Client.Send returns for it; nil =
@@ -82,14 +85,20 @@ type env struct {
 	down    *Downstream
 	notices adapters.NoticeHandlers
 	h       Harness
+
+	commands  *adapters.Commands
+	announcer *Announcer
 }
 
 func (h Harness) start(t *testing.T) env {
-	e := env{inv: &Invoker{}, down: &Downstream{}, h: h}
+	e := env{inv: &Invoker{}, down: &Downstream{}, h: h, commands: adapters.NewCommands(adapters.CommandsOptions{}), announcer: &Announcer{}}
+	e.commands.AnnounceTo(e.announcer)
 	adm := adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: e.inv, MaxAge: time.Hour})
 	t.Cleanup(adm.Close)
+	presence := adapters.NewPresence(adapters.PresenceOptions{Invoker: e.inv})
+	t.Cleanup(presence.Close)
 	e.Client = h.Start(t, adapters.NewPipeline(adapters.Options{
-		Type: h.Type, Admissions: adm, Downstream: e.down,
+		Type: h.Type, Admissions: adm, Downstream: e.down, Commands: e.commands, Presence: presence,
 	}))
 	e.notices = adapters.NoticeHandlers{adm}
 	if c, ok := e.Client.(Connected); ok {
@@ -153,4 +162,5 @@ func Run(t *testing.T, h Harness) {
 	t.Run("failed attempts are bounded", h.attempts)
 	t.Run("stop finishes uploads in flight", h.stop)
 	t.Run("connections", h.connections)
+	t.Run("commands", h.commandSuite)
 }
