@@ -17,7 +17,7 @@ import (
 // fails there is no protocol's fault.
 func TestConformanceWithoutProtocol(t *testing.T) {
 	adaptertest.Run(t, adaptertest.Harness{
-		Type: "hono-mqtt", Certificates: true, Tokens: true, TTL: true, Connections: true,
+		Type: "hono-mqtt", Certificates: true, Tokens: true, TTL: true, Connections: true, Commands: true, Notifies: true,
 		Report: func(err error) error { return err },
 		Start: func(t *testing.T, p *adapters.Pipeline) adaptertest.Client {
 			h := &harness{p: p, sessions: adapters.NewSessions(p, adapters.SessionOptions{})}
