@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/internal/amqp"
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
 )
@@ -21,6 +22,59 @@ type conn struct {
 	onUp    func()
 
 	noticesUp int // guarded by pc: links by which notices come
+	in        inbox
+	// unannounced: the log knows that the router hears of no subscriptions. The
+	// directory guards it.
+	unannounced bool
+}
+
+// stands reports whether links can be attached. The connection is locked.
+func (c *conn) stands() bool { return c.session != nil && c.pc.Engine().Ready() }
+
+// attachOwn asks for a link of a name that none had before. It returns nil when the
+// connection is about to go. It is locked.
+func (c *conn) attachOwn(address string, a peer.Attachment, data any, b *peer.Batch) *peer.Link {
+	if !c.stands() {
+		return nil
+	}
+	c.names++
+	a.Name = address + "#" + strconv.FormatUint(c.names, 10)
+	l := c.session.Attach(a)
+	if l != nil {
+		l.Data = data
+		b.Touch(c.pc)
+	}
+	return l
+}
+
+// later attaches a link again that the router detached. Where the connection is
+// gone by then that does nothing.
+func (c *conn) later(attach func(b *peer.Batch)) {
+	c.pc.Lock()
+	stands := c.stands()
+	c.pc.Unlock()
+	if !stands {
+		return
+	}
+	time.AfterFunc(refusedFor, func() {
+		var b peer.Batch
+		attach(&b)
+		b.Flush()
+	})
+}
+
+// follow attaches the links by which the router tells and is told of things. The
+// connection is up. Commands can come before subscriptions are announced.
+func (c *conn) follow(b *peer.Batch) {
+	if c.s.o.Notices != nil {
+		for _, address := range adapters.NoticeAddresses {
+			c.attachNotices(address, b)
+		}
+	}
+	if c.s.o.Commands != nil {
+		c.attachCommands(b)
+		c.attachDirectory(b)
+	}
 }
 
 // attach asks for a link to t's address. It returns nil when the connection is
@@ -29,23 +83,18 @@ func (c *conn) attach(t *target, now time.Time, b *peer.Batch) *link {
 	lk := &link{t: t, c: c}
 	c.pc.Lock()
 	defer c.pc.Unlock()
-	if c.session == nil || !c.pc.Engine().Ready() {
+	if !c.stands() {
 		return nil
 	}
-	c.names++
-	lk.l = c.session.Attach(peer.Attachment{
-		Name:             t.address + "#" + strconv.FormatUint(c.names, 10),
+	lk.l = c.attachOwn(t.address, peer.Attachment{
 		Role:             amqp.RoleSender,
 		SenderSettleMode: amqp.SenderMixed, ReceiverSettleMode: amqp.ReceiverFirst,
 		Source: &amqp.Source{},
 		Target: &amqp.Target{Address: t.address, HasAddress: true},
-	})
+	}, lk, b)
 	if lk.l == nil {
 		lk.refused, lk.until = errNoHandles, now.Add(refusedFor)
-		return lk
 	}
-	lk.l.Data = lk
-	b.Touch(c.pc)
 	return lk
 }
 
@@ -77,8 +126,11 @@ func (c *conn) Handle(b *peer.Batch, pc *peer.Conn, events []peer.Event) {
 func (c *conn) handle(b *peer.Batch, ev *peer.Event, e *ended) {
 	switch ev.Kind {
 	case peer.EventCredit:
-		if lk, ok := ev.Link.Data.(*link); ok {
+		switch lk := ev.Link.Data.(type) {
+		case *link:
 			lk.t.credited(ev.Link, b, e)
+		case *announcer:
+			c.s.directory.writable(c, b)
 		}
 	case peer.EventDetach:
 		switch lk := ev.Link.Data.(type) {
@@ -86,9 +138,13 @@ func (c *conn) handle(b *peer.Batch, ev *peer.Event, e *ended) {
 			lk.t.detached(lk, ev.Error, b, e)
 		case *noticeLink:
 			c.noticesDetached(lk, ev)
+		case *commandLink:
+			c.commandsDetached(ev)
+		case *announcer:
+			lk.detached(ev)
 		}
 	case peer.EventWritable:
-		c.s.pumpWaiting(b)
+		c.Writable(b, c.pc)
 	case peer.EventAttach:
 		c.refuse(b, ev.Link)
 	default:
@@ -99,12 +155,25 @@ func (c *conn) handle(b *peer.Batch, ev *peer.Event, e *ended) {
 func (c *conn) handleRare(b *peer.Batch, ev *peer.Event) {
 	switch ev.Kind {
 	case peer.EventDelivery:
-		if _, ok := ev.Link.Data.(*noticeLink); ok {
+		switch ev.Link.Data.(type) {
+		case *noticeLink:
 			c.notice(b, ev)
+		case *commandLink:
+			c.inbound(b, ev)
 		}
 	case peer.EventAttached:
-		if n, ok := ev.Link.Data.(*noticeLink); ok {
-			c.noticesAttached(n, ev)
+		switch lk := ev.Link.Data.(type) {
+		case *noticeLink:
+			c.noticesAttached(lk, ev)
+		case *commandLink:
+			c.commandsAttached(ev)
+		case *announcer:
+			lk.attached(b, ev)
+		}
+	case peer.EventOutcome:
+		if a, ok := ev.Token.Ref.(*announcer); ok {
+			c.word(b, ev)
+			a.settled(b, ev)
 		}
 	case peer.EventOpen:
 		c.pc.Lock()
@@ -146,11 +215,11 @@ func (c *conn) reports(b *peer.Batch, events []peer.Event, e *ended) (n int) {
 		if ev.Kind != peer.EventOutcome && ev.Kind != peer.EventLost {
 			return n
 		}
-		err, final := c.word(b, ev)
 		d, ok := ev.Token.Ref.(*delivery)
 		if !ok {
-			continue
+			return n
 		}
+		err, final := c.word(b, ev)
 		if d.t != t {
 			if t != nil {
 				t.mu.Unlock()
@@ -189,7 +258,13 @@ func (c *conn) refuse(b *peer.Batch, l *peer.Link) {
 }
 
 // Writable implements peer.Handler.
-func (c *conn) Writable(b *peer.Batch, _ *peer.Conn) { c.s.pumpWaiting(b) }
+func (c *conn) Writable(b *peer.Batch, _ *peer.Conn) {
+	c.s.pumpWaiting(b)
+	c.s.directory.writable(c, b)
+}
 
 // Closed implements peer.Handler.
-func (c *conn) Closed(*peer.Batch, *peer.Conn, error) { c.s.down(c) }
+func (c *conn) Closed(*peer.Batch, *peer.Conn, error) {
+	c.s.down(c)
+	c.commandsGone()
+}

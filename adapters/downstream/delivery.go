@@ -32,9 +32,10 @@ type delivery struct {
 
 // scratch is what making a message needs, kept from one to the next.
 type scratch struct {
-	buf   []byte
-	keys  []string
-	batch peer.Batch
+	buf     []byte
+	keys    []string
+	address []byte
+	batch   peer.Batch
 }
 
 func (s *Set) takeScratch() *scratch {
@@ -113,16 +114,20 @@ func (s *Set) report(d *delivery) {
 // no further.
 func (s *Set) tell(done func(error), err error) {
 	defer func() {
-		v := recover()
-		switch {
-		case v == nil:
-		case s.o.OnPanic != nil:
-			s.o.OnPanic(v, debug.Stack())
-		default:
-			s.log.Error("panic while the end of a message was told", "panic", v, "stack", string(debug.Stack()))
+		if v := recover(); v != nil {
+			s.panicked("the end of a message was told", v)
 		}
 	}()
 	done(err)
+}
+
+// panicked tells of a panic that was caught.
+func (s *Set) panicked(what string, v any) {
+	if s.o.OnPanic != nil {
+		s.o.OnPanic(v, debug.Stack())
+		return
+	}
+	s.log.Error("panic while "+what, "panic", v, "stack", string(debug.Stack()))
 }
 
 // queue is a list of deliveries, in the order in which their waits are over:

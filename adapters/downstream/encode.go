@@ -24,19 +24,22 @@ const (
 	keyAdapter      = "orig_adapter"
 	keyAddress      = "orig_address"
 	keyTTD          = "ttd"
+	keyStatus       = "status"
 )
 
 // ours are the application properties that only this package sets, and the
 // one in which old clients carry an assertion.
-func ours(name string) bool {
+func ours(endpoint iot.Endpoint, name string) bool {
 	switch name {
 	case keyDevice, keyQoS, keyAdapter, keyAddress, keyTTD, "reg_assertion":
 		return true
+	case keyStatus, keyTenant:
+		return endpoint == iot.CommandResponse
 	}
 	return false
 }
 
-// encode writes the whole message into x.buf (contract: messaging 7.1). It
+// encode writes the whole message into x.buf (contract: messaging 7.1, 9.4). It
 // fails with iot.ErrInvalid on what AMQP cannot carry.
 func (x *scratch) encode(m *iot.Message) error {
 	if !isASCII(m.ContentType) || !isASCII(m.ContentEncoding) {
@@ -113,8 +116,13 @@ func appendProperties(b []byte, m *iot.Message) []byte {
 		b = amqp.AppendNull(b)
 	}
 	b = amqp.AppendNull(b) // user-id
-	b = appendJoined(b, string(m.Endpoint), string(m.Tenant))
-	b = amqp.AppendNull(amqp.AppendNull(amqp.AppendNull(b))) // subject, reply-to, correlation-id
+	if m.Endpoint == iot.CommandResponse {
+		b = appendJoined(b, string(m.Endpoint), string(m.Tenant), m.ReplyID)
+		b = appendText(amqp.AppendNull(amqp.AppendNull(b)), m.CorrelationID) // subject, reply-to
+	} else {
+		b = appendJoined(b, string(m.Endpoint), string(m.Tenant))
+		b = amqp.AppendNull(amqp.AppendNull(amqp.AppendNull(b))) // and correlation-id
+	}
 	b = appendSymbolOrNull(b, m.ContentType)
 	b = appendSymbolOrNull(b, m.ContentEncoding)
 	b = amqp.AppendNull(b) // absolute-expiry-time
@@ -128,9 +136,36 @@ func appendProperties(b []byte, m *iot.Message) []byte {
 
 func (x *scratch) appendApplication(b []byte, m *iot.Message) ([]byte, error) {
 	b = openMap(amqp.AppendDescriptor(b, amqp.DescApplicationProperties))
-	at, n := len(b), 2
+	at := len(b)
 	b = appendText(amqp.AppendString(b, keyDevice), string(m.Device))
+	n := 1
+	if m.Endpoint == iot.CommandResponse {
+		b = appendText(amqp.AppendString(b, keyTenant), string(m.Tenant))
+		b = amqp.AppendInt(amqp.AppendString(b, keyStatus), int32(m.Status))
+		n += 2
+	} else {
+		b, n = appendOrigin(b, m, n)
+	}
+	x.keys = x.keys[:0]
+	for name := range m.Properties {
+		if !ours(m.Endpoint, name) {
+			x.keys = append(x.keys, name)
+		}
+	}
+	slices.Sort(x.keys)
+	for _, name := range x.keys {
+		var err error
+		if b, err = appendProperty(b, name, m.Properties[name]); err != nil {
+			return b, err
+		}
+	}
+	return closeMap(b, at, n+len(x.keys)), nil
+}
+
+// appendOrigin appends what an upload tells of its origin, and counts it.
+func appendOrigin(b []byte, m *iot.Message, n int) ([]byte, int) {
 	b = amqp.AppendInt(amqp.AppendString(b, keyQoS), int32(m.QoS))
+	n++
 	if m.Adapter != "" {
 		b = appendText(amqp.AppendString(b, keyAdapter), m.Adapter)
 		n++
@@ -144,20 +179,7 @@ func (x *scratch) appendApplication(b []byte, m *iot.Message) ([]byte, error) {
 		b = amqp.AppendInt(amqp.AppendString(b, keyTTD), int32(ttd))
 		n++
 	}
-	x.keys = x.keys[:0]
-	for name := range m.Properties {
-		if !ours(name) {
-			x.keys = append(x.keys, name)
-		}
-	}
-	slices.Sort(x.keys)
-	for _, name := range x.keys {
-		var err error
-		if b, err = appendProperty(b, name, m.Properties[name]); err != nil {
-			return b, err
-		}
-	}
-	return closeMap(b, at, n+len(x.keys)), nil
+	return b, n
 }
 
 func appendProperty(b []byte, name string, v any) ([]byte, error) {

@@ -1,9 +1,6 @@
 package downstream
 
 import (
-	"strconv"
-	"time"
-
 	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/internal/amqp"
 	"github.com/sluice-iot/sluice/internal/amqp/peer"
@@ -23,35 +20,16 @@ type noticeLink struct {
 	up      bool // guarded by the connection
 }
 
-// follow attaches a receiver to each address of notices. The connection is up.
-func (c *conn) follow(b *peer.Batch) {
-	if c.s.o.Notices == nil {
-		return
-	}
-	for _, address := range adapters.NoticeAddresses {
-		c.attachNotices(address, b)
-	}
-}
-
 func (c *conn) attachNotices(address string, b *peer.Batch) {
 	c.pc.Lock()
 	defer c.pc.Unlock()
-	if c.session == nil || !c.pc.Engine().Ready() {
-		return
-	}
-	c.names++
-	l := c.session.Attach(peer.Attachment{
-		Name:             address + "#" + strconv.FormatUint(c.names, 10),
+	c.attachOwn(address, peer.Attachment{
 		Role:             amqp.RoleReceiver,
 		SenderSettleMode: amqp.SenderMixed, ReceiverSettleMode: amqp.ReceiverFirst,
 		Source: &amqp.Source{Address: address, HasAddress: true},
 		Target: &amqp.Target{},
 		Credit: noticeCredit, MaxMessageSize: maxNotice,
-	})
-	if l != nil {
-		l.Data = &noticeLink{c: c, address: address}
-		b.Touch(c.pc)
-	}
+	}, &noticeLink{c: c, address: address}, b)
 }
 
 // noticesAttached takes note that a router answered an attach; without a source
@@ -79,7 +57,7 @@ func (c *conn) noticesDetached(n *noticeLink, ev *peer.Event) {
 		n.up = false
 		c.noticesUp--
 	}
-	stands := c.session != nil && c.pc.Engine().Ready()
+	stands := c.stands()
 	c.pc.Unlock()
 	if was {
 		c.s.following(-1)
@@ -90,11 +68,7 @@ func (c *conn) noticesDetached(n *noticeLink, ev *peer.Event) {
 	if ev.Error != nil {
 		c.s.log.Warn("router sends no registry notices", "router", c.name, "address", n.address, "err", ev.Error)
 	}
-	time.AfterFunc(refusedFor, func() {
-		var b peer.Batch
-		c.attachNotices(n.address, &b)
-		b.Flush()
-	})
+	c.later(func(b *peer.Batch) { c.attachNotices(n.address, b) })
 }
 
 // notice hands one on, settles it and gives its credit back.

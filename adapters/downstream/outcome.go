@@ -46,6 +46,11 @@ var (
 
 	errTooLate error = &failure{iot.Errorf(iot.ErrTimeout, "%s", adapters.TextNoOutcome), "the caller gave up before the message was sent"}
 
+	errTooManyTargets error = &failure{
+		&iot.Error{Sentinel: iot.ErrUnavailable, Text: adapters.TextUnavailable, RetryAfter: time.Second},
+		"command responses to too many addresses are under way",
+	}
+
 	errTooManyWait error = &failure{
 		&iot.Error{Sentinel: iot.ErrUnavailable, Text: adapters.TextUnavailable, RetryAfter: time.Second},
 		"too many messages wait for credit",

@@ -6,8 +6,9 @@ import (
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
-// Send implements adapters.Downstream. Only messages of the endpoints
-// telemetry and event are taken.
+// Send implements adapters.Downstream. Messages of the endpoints telemetry,
+// event and command_response are taken, the last only with ReplyID, CorrelationID and
+// a Status of a response, else the error is iot.ErrInvalid.
 func (s *Set) Send(ctx context.Context, m *iot.Message) error {
 	if ctx.Err() != nil {
 		return errTooLate

@@ -774,7 +774,7 @@ func TestOtherEndpointsAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := start(t, downstream.Options{}, newScripted(t, "r"))
 		m := telemetry(iot.AtLeastOnce)
-		m.Endpoint = iot.CommandResponse
+		m.Endpoint = "command"
 		if err := s.Send(t.Context(), m); !errors.Is(err, iot.ErrInvalid) {
 			t.Errorf("Send = %v, want %v", err, iot.ErrInvalid)
 		}

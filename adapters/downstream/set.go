@@ -1,6 +1,7 @@
 package downstream
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ const (
 	DefaultSendTimeout = time.Second
 	DefaultMaxWaiting  = 1000
 	DefaultLinkIdle    = 5 * time.Minute
+
+	DefaultResponseIdle = 10 * time.Second
+	DefaultMaxResponses = 1000
 )
 
 // closeGrace is how long closing connections may take at the end of Run.
@@ -37,9 +41,19 @@ type Options struct {
 	SendTimeout time.Duration // how long an outcome is awaited, from sending; 0 = 1 s
 	MaxWaiting  int           // messages that may wait for credit at once; 0 = 1000. A fiftieth may at each address, whatever waits elsewhere
 	LinkIdle    time.Duration // links unused for so long are detached; 0 = 5 min
-	Logger      *slog.Logger  // nil = silent
+
+	ResponseIdle time.Duration // LinkIdle of links for command responses; 0 = 10 s
+	MaxResponses int           // addresses of command responses at a time, of which the longest unused gives way; 0 = 1000
+
+	Logger *slog.Logger // nil = silent
 	// Notices is told of changes of the registry; nil = nobody is.
 	Notices adapters.NoticeHandler
+	// Commands takes commands and knows the subscriptions that routers are told of; nil =
+	// this process has none.
+	Commands adapters.CommandHandler
+	// Address is that of this process on routers, which must be no other's: commands
+	// come by command_internal/<Address>. Required with Commands.
+	Address string
 	OnPanic func(v any, stack []byte)
 	Resolve Resolver // nil = the system's
 }
@@ -60,6 +74,11 @@ type Set struct {
 
 	targetMu sync.RWMutex
 	targets  map[key]*target
+
+	responses responses
+	directory directory
+
+	commandAddress string // by which commands come
 
 	waitMu  sync.Mutex
 	waiters map[*target]struct{} // targets at which messages wait
@@ -90,6 +109,9 @@ func New(o Options) (*Set, error) {
 	if o.Instance == "" {
 		return nil, errors.New("downstream: Options.Instance is empty")
 	}
+	if o.Commands != nil && o.Address == "" {
+		return nil, errors.New("downstream: Options.Address is empty: commands need one")
+	}
 	if o.Login.Mechanism == "" {
 		o.Login = peer.ExternalLogin()
 	}
@@ -97,6 +119,8 @@ func New(o Options) (*Set, error) {
 	orDefault(&o.SendTimeout, DefaultSendTimeout)
 	orDefault(&o.MaxWaiting, DefaultMaxWaiting)
 	orDefault(&o.LinkIdle, DefaultLinkIdle)
+	orDefault(&o.ResponseIdle, DefaultResponseIdle)
+	orDefault(&o.MaxResponses, DefaultMaxResponses)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -109,6 +133,9 @@ func New(o Options) (*Set, error) {
 		idle: make(chan struct{}, 1), began: time.Now(),
 	}
 	s.ready.Store(&view{gen: 1})
+	s.commandAddress = commandInternal + o.Address
+	s.directory.s, s.directory.wake = s, make(chan struct{}, 1)
+	s.responses.byAddress = map[string]*list.Element{}
 	for i, r := range o.Routers {
 		rt, err := newRouter(s, r)
 		if err != nil {
@@ -143,7 +170,9 @@ func (s *Set) Run(ctx context.Context) error {
 	hard, abort := context.WithCancel(context.WithoutCancel(ctx))
 	var aside, keepers sync.WaitGroup
 	aside.Go(func() { s.wheel.Run(hard) })
-	aside.Go(func() { s.sweep(hard) })
+	aside.Go(func() { sweep(hard, s.o.LinkIdle, s.sweepOnce) })
+	aside.Go(func() { sweep(hard, s.o.ResponseIdle, s.sweepResponses) })
+	aside.Go(func() { s.directory.run(hard) })
 	for _, r := range s.routers {
 		keepers.Go(func() { r.run(ctx, hard) })
 	}
@@ -261,7 +290,7 @@ func (s *Set) endAll() {
 	s.targetMu.RLock()
 	all := slices.Collect(maps.Values(s.targets))
 	s.targetMu.RUnlock()
-	for _, t := range all {
+	for _, t := range append(all, s.responses.all()...) {
 		var e ended
 		t.endAll(&e)
 		s.conclude(&e)
@@ -301,7 +330,7 @@ func (s *Set) newTarget(k key) *target {
 	if t := s.targets[k]; t != nil {
 		return t
 	}
-	t := &target{s: s, address: k.address()}
+	t := &target{s: s, address: k.address(), part: ownPart}
 	s.targets[k] = t
 	return t
 }
@@ -309,9 +338,10 @@ func (s *Set) newTarget(k key) *target {
 // sweepsPerIdle is how often within LinkIdle the targets are looked at.
 const sweepsPerIdle = 4
 
-// sweep detaches the links of targets that nothing was sent to.
-func (s *Set) sweep(ctx context.Context) {
-	tick := time.NewTicker(max(s.o.LinkIdle/sweepsPerIdle, time.Millisecond))
+// sweep calls once again and again to detach the links of targets that nothing was
+// sent to for idle.
+func sweep(ctx context.Context, idle time.Duration, once func()) {
+	tick := time.NewTicker(max(idle/sweepsPerIdle, time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
@@ -319,7 +349,7 @@ func (s *Set) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		s.sweepOnce()
+		once()
 	}
 }
 

@@ -22,8 +22,8 @@ func (s *Set) Start(m *iot.Message, done func(error)) {
 // start sends m or lets it wait. An error means that it did neither. Otherwise
 // the message counts as under way; with done the delivery may be gone already.
 func (s *Set) start(m *iot.Message, done func(error)) (*delivery, error) {
-	if m.Endpoint != iot.Telemetry && m.Endpoint != iot.Event {
-		return nil, iot.Errorf(iot.ErrInvalid, "endpoint %.40q: want telemetry or event", m.Endpoint)
+	if err := checkEndpoint(m); err != nil {
+		return nil, err
 	}
 	if !s.enter() {
 		return nil, errStopping
@@ -34,10 +34,14 @@ func (s *Set) start(m *iot.Message, done func(error)) (*delivery, error) {
 		s.leave()
 		return nil, err
 	}
+	t, err := s.targetOf(m, x)
+	if err != nil {
+		s.putScratch(x)
+		s.leave()
+		return nil, err
+	}
 	d := s.take(done)
-	d.settled = m.QoS == iot.AtMostOnce
-	t := s.target(key{m.Endpoint, m.Tenant})
-	d.t = t
+	d.t, d.settled = t, m.QoS == iot.AtMostOnce
 	var e ended
 	t.enqueue(d, x, &e)
 	t.mu.Unlock()
@@ -45,4 +49,22 @@ func (s *Set) start(m *iot.Message, done func(error)) (*delivery, error) {
 	s.putScratch(x)
 	s.conclude(&e)
 	return d, nil
+}
+
+func checkEndpoint(m *iot.Message) error {
+	switch m.Endpoint {
+	case iot.Telemetry, iot.Event:
+		return nil
+	case iot.CommandResponse:
+		return checkResponse(m)
+	}
+	return iot.Errorf(iot.ErrInvalid, "endpoint %.40q: want telemetry, event or command_response", m.Endpoint)
+}
+
+// targetOf returns the target that m is for, locked.
+func (s *Set) targetOf(m *iot.Message, x *scratch) (*target, error) {
+	if m.Endpoint == iot.CommandResponse {
+		return s.responseTarget(m, x)
+	}
+	return s.target(key{m.Endpoint, m.Tenant}), nil
 }

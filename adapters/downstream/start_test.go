@@ -145,8 +145,8 @@ func TestStartEnds(t *testing.T) {
 			sentinel: iot.ErrUnavailable, text: adapters.TextUnavailable},
 		{name: "too large", router: func(r *scripted) { r.maxSize = 1000; r.kill(); time.Sleep(time.Second) },
 			message: func(m *iot.Message) { m.Payload = make([]byte, 1000) }, sentinel: iot.ErrTooLarge, text: "message is too large"},
-		{name: "other endpoint", message: func(m *iot.Message) { m.Endpoint = iot.CommandResponse },
-			sentinel: iot.ErrInvalid, text: `endpoint "command_response": want telemetry or event`},
+		{name: "other endpoint", message: func(m *iot.Message) { m.Endpoint = "control" },
+			sentinel: iot.ErrInvalid, text: `endpoint "control": want telemetry, event or command_response`},
 		{name: "unencodable", message: func(m *iot.Message) { m.ContentType = "é" },
 			sentinel: iot.ErrInvalid, text: "content type and encoding: want ASCII characters only"},
 	} {

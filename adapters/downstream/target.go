@@ -16,6 +16,7 @@ const refusedFor = time.Second
 type target struct {
 	s       *Set
 	address string
+	part    int // of MaxWaiting, that is left to it whatever the others do
 
 	mu      sync.Mutex // guards what follows
 	gen     uint64     // of the view that links belong to; 0 = look again
@@ -177,12 +178,23 @@ func (t *target) expire(b *peer.Batch) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.unused++
-	if t.used || t.waiting.first != nil || t.placed.first != nil || t.late.first != nil {
+	if t.used || t.busy() {
 		t.used, t.unused = false, 0
 	}
 	if t.unused < sweepsPerIdle {
 		return false
 	}
+	t.retire(b)
+	return true
+}
+
+// busy reports whether something is under way. t.mu is held.
+func (t *target) busy() bool {
+	return t.waiting.first != nil || t.placed.first != nil || t.late.first != nil
+}
+
+// retire detaches the links: nothing is sent to t any more. t.mu is held.
+func (t *target) retire(b *peer.Batch) {
 	t.dead = true
 	if t.timer != nil {
 		t.timer.Stop()
@@ -198,5 +210,4 @@ func (t *target) expire(b *peer.Batch) bool {
 		pc.Unlock()
 	}
 	t.links = nil
-	return true
 }

@@ -53,7 +53,7 @@ func (t *target) went(d *delivery, p placement, err error, e *ended) {
 // process, and enough at this address. t.mu is held.
 func (t *target) queue(d *delivery, x *scratch) bool {
 	s := t.s
-	if s.waiting.Add(1) > int64(s.o.MaxWaiting) && t.waits >= s.o.MaxWaiting/ownPart {
+	if s.waiting.Add(1) > int64(s.o.MaxWaiting) && t.waits >= s.o.MaxWaiting/t.part {
 		s.waiting.Add(-1)
 		return false
 	}
