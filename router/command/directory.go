@@ -1,7 +1,6 @@
 package command
 
 import (
-	"cmp"
 	"log/slog"
 	"slices"
 	"sync"
@@ -196,32 +195,6 @@ func (d *Directory) noteGateway(tenant iot.TenantID, device, gateway iot.DeviceI
 		return
 	}
 	d.gateways.put(key{iot.TenantID(d.words.one(string(tenant))), device}, gateway)
-}
-
-// List returns the entries that count of a tenant, by device, those after the
-// device named, at most limit; and whether there are more.
-func (d *Directory) List(tenant iot.TenantID, after iot.DeviceID, limit int) (list []Entry, more bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	t := d.tenants[tenant]
-	if t == nil || limit <= 0 {
-		return nil, false
-	}
-	at := now()
-	var found []*entry
-	for device, e := range t.devices {
-		if e = e.live(at); e != nil && device > after {
-			found = append(found, e)
-		}
-	}
-	slices.SortFunc(found, func(a, b *entry) int { return cmp.Compare(a.device, b.device) })
-	if len(found) > limit {
-		found, more = found[:limit], true
-	}
-	for _, e := range found {
-		list = append(list, e.entry())
-	}
-	return list, more
 }
 
 // Len returns how many entries there are, superseded ones included.

@@ -117,7 +117,7 @@ func (h *Reachable) list(ctx context.Context, r *http.Request, tenant iot.Tenant
 	case <-ctx.Done():
 		return nil, iot.Errorf(iot.ErrUnavailable, "too many lists at once")
 	}
-	entries, more := h.o.Directory.page(tenant, after, most)
+	entries, more := h.o.Directory.List(tenant, after, most)
 	p := page{Result: make([]reachability, 0, len(entries))}
 	present := map[string]bool{}
 	for i := range entries {

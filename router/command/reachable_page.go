@@ -11,10 +11,11 @@ import (
 // pageStep is how many devices are looked at before others get their turn.
 const pageStep = 4096
 
-// page returns what [Directory.List] does. It lets others have the directory in
-// between, because a tenant may have a million devices: what changes meanwhile may be
-// there or not.
-func (d *Directory) page(tenant iot.TenantID, after iot.DeviceID, limit int) (list []Entry, more bool) {
+// List returns the entries that count of a tenant, by device, those after the
+// device named, at most limit; and whether there are more. It lets others have the
+// directory in between, because a tenant may have a million devices: what changes meanwhile
+// may be there or not.
+func (d *Directory) List(tenant iot.TenantID, after iot.DeviceID, limit int) (list []Entry, more bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	t := d.tenants[tenant]
