@@ -19,6 +19,8 @@ const Type = "hono-mqtt"
 const (
 	DefaultMaxInFlight    = 100
 	DefaultConnectTimeout = 20 * time.Second
+
+	DefaultCommandAckTimeout = time.Second
 )
 
 // Options configure [New]. Zero values stand for the defaults above.
@@ -34,7 +36,14 @@ type Options struct {
 	MaxInFlight    int
 	Will           bool          // publish wills; they are accepted in any case
 	ConnectTimeout time.Duration // for TLS and CONNECT
-	Logger         *slog.Logger
+
+	// CommandAckTimeout is how long a client has to acknowledge a command with quality of
+	// service 1; < 0 = as long as it is connected.
+	CommandAckTimeout time.Duration
+	ConnectionEvents  ConnectionEvents
+	Presence          *adapters.Presence // required by ConnectionsSent
+
+	Logger *slog.Logger
 }
 
 // Adapter serves devices on any number of listeners and, by
@@ -81,6 +90,10 @@ func New(o Options) *Adapter {
 	if o.ConnectTimeout <= 0 {
 		o.ConnectTimeout = DefaultConnectTimeout
 	}
+	if o.CommandAckTimeout == 0 {
+		o.CommandAckTimeout = DefaultCommandAckTimeout
+	}
+	o.ConnectionEvents = o.ConnectionEvents.check(o.Presence)
 	o.Logger = o.Logger.With("adapter", Type)
 	a := &Adapter{
 		o: o, maxPacket: o.Pipeline.MaxPayload() + maxHeader,

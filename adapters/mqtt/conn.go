@@ -17,6 +17,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/sluice-iot/sluice/adapters"
+	"github.com/sluice-iot/sluice/internal/iot"
 )
 
 // conn is one client. A goroutine of its own reads it; what is sent to it is
@@ -37,11 +38,13 @@ type conn struct {
 	claims    string // auth-id@tenant of the log-in, until the client is in
 	version   byte   // 3, 4 or 5; 0 before CONNECT
 	quiet     bool   // no reason strings but in CONNACK and DISCONNECT
+	receive   uint16 // how many PUBLISHes the client takes before it acknowledges one
 	maxSize   int    // of packets that the client takes, bytes; 0 = any
 	keepAlive time.Duration
 	will      *will
 	last      *publication // of the last PUBLISH: the next is likely to be like it
 	goodbye   bool         // a DISCONNECT came that asks for no will
+	announced bool         // applications were told that the device is connected
 
 	ending atomic.Bool // ended, for who looks often
 
@@ -52,10 +55,13 @@ type conn struct {
 	ended     bool      // nothing further is sent
 	closed    bool      // our side is closed, or about to be
 	back      bool      // the same client is connected anew
+	untold    bool      // nobody is told that the client is gone
+	lastID    uint16    // packet identifier of the last command
 	why       string    // it ended
 	out       output
 	subs      subscriptions
 	flight    flight
+	commands  *commands // that have no outcome yet; nil = none
 }
 
 // run serves the client until it is gone. While a client is silent its
@@ -150,7 +156,7 @@ func (c *conn) handle(h header, body []byte) error {
 	case packets.Unsubscribe:
 		return c.unsubscribe(h, body)
 	case packets.Puback:
-		return c.unexpired() // of nothing that was sent
+		return c.acknowledged(h, body)
 	case packets.Disconnect:
 		return c.disconnect(h, body)
 	case packets.Connect:
@@ -187,6 +193,7 @@ func (c *conn) unexpired() error {
 
 // finish ends the connection after err, and waits for what it still has to do.
 func (c *conn) finish(err error) {
+	c.closeSubscriptions()
 	c.mu.Lock()
 	var f *fault
 	switch {
@@ -250,7 +257,7 @@ const maxDiscarded = 256 << 10
 func (c *conn) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.leaving = true
+	c.leaving, c.untold = true, true
 	c.cond.Broadcast()
 	if !c.connected {
 		c.abandon("adapter stops")
@@ -259,9 +266,10 @@ func (c *conn) leave() {
 	}
 }
 
-// left ends a connection that leaves and has nothing in flight. c.mu is held.
+// left ends a connection that leaves and has nothing in flight. What a client never
+// has to acknowledge is not waited for. c.mu is held.
 func (c *conn) left() {
-	if c.leaving && c.flight.n == 0 {
+	if c.leaving && c.flight.n == 0 && (c.a.o.CommandAckTimeout < 0 || !c.commands.waited()) {
 		c.end(packets.ErrServerShuttingDown.Code, "adapter stops")
 	}
 }
@@ -270,6 +278,8 @@ func (c *conn) left() {
 func (c *conn) revoke(why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// A device that lost its credentials is there, and applications are told.
+	c.untold = !errors.Is(why, iot.ErrUnauthenticated)
 	c.end(packets.ErrNotAuthorized.Code, shown(why))
 }
 
@@ -277,6 +287,7 @@ func (c *conn) revoke(why error) {
 func (c *conn) abort() {
 	c.mu.Lock()
 	nc := c.nc
+	c.untold = true
 	c.abandon("adapter stops")
 	c.mu.Unlock()
 	if a, ok := nc.(interface{ Abort() }); ok {

@@ -54,9 +54,11 @@ func (c *conn) welcome(ctx context.Context) error {
 	if err := c.enter(ctx, &pk.Connect); err != nil {
 		return c.refused(err)
 	}
-	// A notification that the device is connected belongs here: it has to be on
-	// its way before the client is told that it is in.
-	c.accept(&pk)
+	assigned := c.identify(&pk)
+	if err := c.tellConnected(ctx); err != nil {
+		return c.refused(err)
+	}
+	c.accept(&pk, assigned)
 	return nil
 }
 
@@ -98,6 +100,10 @@ func (c *conn) check(pk *packets.Packet) error {
 	if c.version == 5 {
 		c.quiet = pk.Properties.RequestProblemInfoFlag && pk.Properties.RequestProblemInfo == 0
 		c.maxSize = int(min(pk.Properties.MaximumPacketSize, 1<<28))
+		c.receive = pk.Properties.ReceiveMaximum
+	}
+	if c.receive == 0 {
+		c.receive = maxReceive
 	}
 	return c.takeWill(pk)
 }
@@ -197,13 +203,21 @@ func (c *conn) open(ctx context.Context, l adapters.Login) (err error) {
 	return err
 }
 
+// identify names the client, which may leave that to us.
+func (c *conn) identify(pk *packets.Packet) (assigned bool) {
+	c.id = strings.Clone(pk.Connect.ClientIdentifier)
+	if assigned = c.id == ""; assigned {
+		c.id = rand.Text()
+	}
+	return assigned
+}
+
 // accept tells the client that it is in. A client of the same device with the
 // same identifier goes.
-func (c *conn) accept(pk *packets.Packet) {
+func (c *conn) accept(pk *packets.Packet, assigned bool) {
 	ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}}
-	c.tls, c.claims, c.id = nil, "", strings.Clone(pk.Connect.ClientIdentifier)
-	if c.id == "" {
-		c.id = rand.Text()
+	c.tls, c.claims = nil, ""
+	if assigned {
 		ack.Properties.AssignedClientID = c.id
 	} else {
 		c.a.takeOver(c)

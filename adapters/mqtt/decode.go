@@ -28,6 +28,8 @@ func (c *conn) decode(pk *packets.Packet, body []byte) (err error) {
 		}
 	case packets.Publish:
 		err = pk.PublishDecode(body)
+	case packets.Puback:
+		err = pk.PubackDecode(body)
 	case packets.Subscribe:
 		if err = checkFilters(pk, body, 1); err == nil {
 			err = pk.SubscribeDecode(body)

@@ -87,6 +87,10 @@ func (c *conn) publish(h header, body []byte) error {
 	}
 	o.payload = append(o.payload[:0], pk.Payload...)
 	o.up = *pub.upload(h.Qos, h.Retain, o.payload)
+	if err := pub.respond(&o.up, c.who); err != nil {
+		o.finish(err)
+		return nil
+	}
 	who, err := c.admit(pub.tenant, pub.device)
 	if err != nil {
 		o.finish(err)
@@ -124,7 +128,7 @@ func (c *conn) read(pk *packets.Packet) (*publication, error) {
 		p.User[i].Key, p.User[i].Val = strings.Clone(p.User[i].Key), strings.Clone(p.User[i].Val)
 	}
 	pub, err := readPublication(strings.Clone(pk.TopicName), p)
-	if plain && err == nil && len(pub.address) <= maxRemembered {
+	if plain && err == nil && len(pub.address) <= maxRemembered && pub.endpoint != iot.CommandResponse {
 		c.last = &pub
 	}
 	return &pub, err

@@ -72,7 +72,7 @@ func (f *failure) report(sub *subscription) (topic string, payload []byte) {
 	if err != nil {
 		panic("mqtt: error message: " + err.Error()) // a number and strings always marshal
 	}
-	segments := [...]string{sub.spelling, sub.tenant, f.segment(sub), f.endpointName(), topicSegment(correlation), strconv.Itoa(code)}
+	segments := [...]string{sub.spelling, sub.tenant, f.segment(sub), f.endpointName(), escapeSegment(correlation, false), strconv.Itoa(code)}
 	return strings.Join(segments[:], "/"), payload
 }
 
@@ -111,26 +111,4 @@ func (f *failure) endpointName() string {
 		return "c-s"
 	}
 	return "command-response"
-}
-
-// topicSegment escapes what would end a segment of a topic or must not be in
-// one; the payload of the report has it unescaped.
-func topicSegment(s string) string {
-	if !strings.ContainsAny(s, "/+#") && plainText(s) {
-		return s
-	}
-	const hex = "0123456789ABCDEF"
-	var b strings.Builder
-	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
-		if r != '/' && r != '+' && r != '#' && !isControl(r) {
-			b.WriteRune(r)
-			continue
-		}
-		for _, c := range []byte(string(r)) {
-			b.WriteByte('%')
-			b.WriteByte(hex[c>>4])
-			b.WriteByte(hex[c&15])
-		}
-	}
-	return b.String()
 }

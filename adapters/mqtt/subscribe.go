@@ -2,12 +2,22 @@ package mqtt
 
 import (
 	"errors"
+	"slices"
+	"sync"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/sluice-iot/sluice/adapters"
+	"github.com/sluice-iot/sluice/internal/iot"
+	"github.com/sluice-iot/sluice/internal/status"
 )
 
-// subscribe grants filters of error topics (contract: adapters 8.8) and answers
-// all of them in the order in which they came.
+// maxOpening bounds how many subscriptions of one SUBSCRIBE wait at the same time
+// until routers know of them.
+const maxOpening = 16
+
+// subscribe grants filters of errors and commands (contract: adapters 8.8, 8.9)
+// and answers all of them in the order in which they came.
 func (c *conn) subscribe(h header, body []byte) error {
 	if err := c.unexpired(); err != nil {
 		return err
@@ -23,9 +33,7 @@ func (c *conn) subscribe(h header, body []byte) error {
 		return &fault{packets.ErrSubscriptionIdentifiersNotSupported.Code, "subscription identifiers are not available"}
 	}
 	wishes := readSubscribe(pk.Filters, c.who)
-	for i := len(wishes) - 1; i >= 0; i-- {
-		c.grant(&wishes[i])
-	}
+	c.grant(wishes)
 	ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Suback}, PacketID: pk.PacketID}
 	var why string
 	for i := range wishes {
@@ -43,21 +51,105 @@ func (c *conn) subscribe(h header, body []byte) error {
 	return nil
 }
 
-// grant tries one filter. Whether a gateway may act for the device that it names
-// is asked as for a message of this device.
-func (c *conn) grant(w *wish) {
-	if w.err != nil || w.like >= 0 {
-		return
-	}
-	if w.behalf(c.who) {
-		if _, err := c.admit(w.key.tenant, w.key.device); err != nil {
-			w.err = err
-			return
+// grant tries the filters from the last to the first. Those of commands wait
+// together until applications and routers know that the client takes commands.
+func (c *conn) grant(wishes []wish) {
+	var opening []*wish
+	added := 0
+	for i := range slices.Backward(wishes) {
+		w := &wishes[i]
+		if w.err != nil || w.like >= 0 {
+			continue
+		}
+		if w.err = c.mayHave(w, added); w.err != nil {
+			continue
+		}
+		w.granted = new(w.subscription)
+		if w.key.purpose == forErrors {
+			c.keep(w.granted)
+			continue
+		}
+		opening = append(opening, w)
+		if c.subs.index(w.key) < 0 {
+			added++
 		}
 	}
+	c.openCommands(opening)
+}
+
+// mayHave finds what stands against a filter. Whether a gateway may act for the
+// device that it names is asked as for a message of this device.
+func (c *conn) mayHave(w *wish, others int) (err error) {
+	if err := c.subs.room(w.key, others); err != nil {
+		return err
+	}
+	if w.key.purpose == forCommands || w.behalf(c.who) {
+		w.who, err = c.admit(w.key.tenant, w.key.device)
+	}
+	return err
+}
+
+// openCommands opens subscriptions for commands. The client may get commands before it is
+// told that it has subscribed.
+func (c *conn) openCommands(wishes []*wish) {
+	if len(wishes) == 0 {
+		return
+	}
+	c.uncork()
+	if len(wishes) == 1 {
+		c.openOne(wishes[0])
+	} else {
+		var wg sync.WaitGroup
+		places := make(chan struct{}, maxOpening)
+		for _, w := range wishes {
+			places <- struct{}{}
+			wg.Go(func() {
+				c.openOne(w)
+				<-places
+			})
+		}
+		wg.Wait()
+	}
+	for _, w := range wishes {
+		if w.err == nil {
+			c.keep(w.granted)
+		}
+	}
+}
+
+func (c *conn) openOne(w *wish) {
+	sub := w.granted
+	sub.c = c
+	sub.handle, w.err = c.a.o.Pipeline.Subscribe(c.a.ctx, adapters.Subscribe{
+		Who: w.who, All: sub.device == "+", Notify: true, Address: w.filter, Deliver: sub.deliver,
+	})
+}
+
+// keep lets sub count from now on, in the place of one with the same key.
+func (c *conn) keep(sub *subscription) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	w.err = c.subs.add(w.subscription)
+	old := c.subs.add(sub)
+	c.mu.Unlock()
+	old.close(false)
+}
+
+// close ends the subscription where it is for commands; see
+// [adapters.CommandSubscription.Close].
+func (s *subscription) close(quiet bool) {
+	if s != nil && s.handle != nil {
+		s.handle.Close(quiet)
+	}
+}
+
+// closeSubscriptions ends all subscriptions of a client that is gone.
+func (c *conn) closeSubscriptions() {
+	c.mu.Lock()
+	list, quiet := c.subs.list, c.untold || c.a.ctx.Err() != nil
+	c.subs.list = nil
+	c.mu.Unlock()
+	for _, s := range list {
+		s.close(quiet)
+	}
 }
 
 // subackOf is the code of a filter, and why it is not granted.
@@ -66,12 +158,16 @@ func (c *conn) subackOf(w *wish) (byte, string) {
 		return w.qos, ""
 	}
 	c.debug("subscription refused", "err", w.err)
-	code, text := byte(subackNotAuthorized), ""
+	code, text := byte(subackOther), ""
 	var r *refusal
 	if errors.As(w.err, &r) {
 		code, text = r.code, r.text
 	} else {
 		text = shown(w.err)
+		switch status.Sentinel(w.err) {
+		case iot.ErrUnauthenticated, iot.ErrForbidden, iot.ErrNotFound, iot.ErrInvalid:
+			code = subackNotAuthorized
+		}
 	}
 	if c.version < 5 {
 		code = subackFailure
@@ -98,10 +194,12 @@ func (c *conn) unsubscribe(h header, body []byte) error {
 }
 
 func (c *conn) remove(filters packets.Subscriptions) (codes []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, f := range filters {
-		codes = append(codes, c.subs.remove(f.Filter, c.who))
+		c.mu.Lock()
+		old, code := c.subs.remove(f.Filter, c.who)
+		c.mu.Unlock()
+		old.close(false)
+		codes = append(codes, code)
 	}
 	return codes
 }

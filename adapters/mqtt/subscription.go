@@ -6,6 +6,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
@@ -36,11 +37,11 @@ func (r *refusal) Error() string { return r.text }
 var (
 	errErrorFilter   = &refusal{subackFilter, "want error/[tenant]/[device or +]/#"}
 	errCommandFilter = &refusal{subackFilter, "want command/[tenant]/[device or +]/req/#"}
-	errFilter        = &refusal{subackFilter, "no such endpoint: want error/[tenant]/[device or +]/#"}
+	errFilter        = &refusal{subackFilter, "no such endpoint: want error/[tenant]/[device or +]/# or command/[tenant]/[device or +]/req/#"}
 	errFilterAddress = &refusal{subackFilter, "tenant and device are missing: a client that is not authenticated names both"}
 	errFilterTenant  = &refusal{subackNotAuthorized, "not authorized for this tenant"}
 	errFilterQoS     = &refusal{subackOther, "error messages are sent with quality of service 0 only"}
-	errNoCommands    = &refusal{subackOther, "commands are not available"}
+	errCommandQoS    = &refusal{subackOther, "commands are sent with quality of service 0 or 1"}
 	errSubscriptions = &refusal{subackQuota, "too many subscriptions"}
 	errShared        = &refusal{subackShared, "shared subscriptions are not available"}
 )
@@ -71,6 +72,10 @@ type subscription struct {
 	device   string // as in the filter, "" = left out, + = any
 	verb     string // of a command filter: req or q
 	qos      byte
+
+	// Of a command filter that is granted.
+	c      *conn
+	handle *adapters.CommandSubscription
 }
 
 // subscriptionKey names a subscription: another filter with the same key
@@ -112,9 +117,9 @@ func parseFilter(filter string, qos byte, who owner) (subscription, error) {
 		return sub, err
 	}
 	switch {
-	case sub.key.purpose == forCommands:
-		return sub, errNoCommands
-	case qos != 0:
+	case sub.key.purpose == forCommands && qos > 1:
+		return sub, errCommandQoS
+	case sub.key.purpose == forErrors && qos != 0:
 		return sub, errFilterQoS
 	}
 	return sub, nil
@@ -148,8 +153,11 @@ func (s *subscription) own(who owner) error {
 // wish is one filter of a SUBSCRIBE.
 type wish struct {
 	subscription
-	err  error // a *refusal
-	like int   // index of the later wish that stands for this one too, -1 = none
+	filter  string
+	err     error
+	like    int                // index of the later wish that stands for this one too, -1 = none
+	who     adapters.Admission // of whom the commands are for
+	granted *subscription      // nil = not yet, or not at all
 }
 
 // readSubscribe reads the filters of a SUBSCRIBE in their order. Of several
@@ -160,8 +168,8 @@ func readSubscribe(filters packets.Subscriptions, who owner) []wish {
 	last := make(map[subscriptionKey]int)
 	for i := range slices.Backward(filters) {
 		w := &wishes[i]
-		w.like = -1
-		if w.subscription, w.err = parseFilter(strings.Clone(filters[i].Filter), filters[i].Qos, who); w.err != nil {
+		w.like, w.filter = -1, strings.Clone(filters[i].Filter)
+		if w.subscription, w.err = parseFilter(w.filter, filters[i].Qos, who); w.err != nil {
 			continue
 		}
 		if later, ok := last[w.key]; ok {
@@ -174,34 +182,42 @@ func readSubscribe(filters packets.Subscriptions, who owner) []wish {
 }
 
 // subscriptions are those of one client. Not safe for concurrent use.
-type subscriptions struct{ list []subscription }
+type subscriptions struct{ list []*subscription }
 
-// add keeps sub, in the place of one with the same key.
-func (s *subscriptions) add(sub subscription) error {
-	at := s.index(sub.key)
-	if at < 0 && len(s.list) >= maxSubscriptions {
+// room reports whether there is a place for one more, or for one that replaces
+// another, beside others that are about to be added.
+func (s *subscriptions) room(k subscriptionKey, others int) error {
+	if s.index(k) < 0 && len(s.list)+others >= maxSubscriptions {
 		return errSubscriptions
-	}
-	if at < 0 {
-		s.list = append(s.list, sub)
-	} else {
-		s.list[at] = sub
 	}
 	return nil
 }
 
-// remove ends the subscription of a filter and returns the reason code of the
-// UNSUBACK.
-func (s *subscriptions) remove(filter string, who owner) byte {
-	sub, err := parseFilter(filter, 0, who)
-	switch {
-	case err != nil && err != errNoCommands:
-		return subackFailure
-	case s.index(sub.key) < 0:
-		return unsubackNone
+// add keeps sub, in the place of one with the same key, which it returns.
+func (s *subscriptions) add(sub *subscription) (old *subscription) {
+	at := s.index(sub.key)
+	if at < 0 {
+		s.list = append(s.list, sub)
+		return nil
 	}
-	s.list = slices.DeleteFunc(s.list, func(old subscription) bool { return old.key == sub.key })
-	return 0
+	old, s.list[at] = s.list[at], sub
+	return old
+}
+
+// remove ends the subscription of a filter, which it returns with the reason code
+// of the UNSUBACK.
+func (s *subscriptions) remove(filter string, who owner) (old *subscription, code byte) {
+	sub, err := parseFilter(filter, 0, who)
+	if err != nil {
+		return nil, subackFailure
+	}
+	at := s.index(sub.key)
+	if at < 0 {
+		return nil, unsubackNone
+	}
+	old = s.list[at]
+	s.list = slices.Delete(s.list, at, at+1)
+	return old, 0
 }
 
 // errorsOf finds where errors of messages of a device are reported to: to a
@@ -222,10 +238,9 @@ func (s *subscriptions) errorsOf(tenant iot.TenantID, device iot.DeviceID, who o
 	if at < 0 {
 		return nil
 	}
-	found := s.list[at]
-	return &found
+	return s.list[at]
 }
 
 func (s *subscriptions) index(k subscriptionKey) int {
-	return slices.IndexFunc(s.list, func(sub subscription) bool { return sub.key == k })
+	return slices.IndexFunc(s.list, func(sub *subscription) bool { return sub.key == k })
 }

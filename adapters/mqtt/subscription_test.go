@@ -58,12 +58,21 @@ func TestFilter(t *testing.T) {
 		{"error///telemetry/#", 0, gateway, owner{}, errErrorFilter},
 		{"es///#", 0, gateway, owner{}, errFilter},
 
-		{"command///req/#", 1, gateway, gateway, errNoCommands},
-		{"c///q/#", 0, gateway, gateway, errNoCommands},
-		{"c//+/q/#", 1, gateway, gateway, errNoCommands},
-		{"c//device-1/req/#", 1, gateway, owner{"tenant-1", "device-1"}, errNoCommands},
-		{"c/tenant-1/gateway-1/q/#", 1, gateway, gateway, errNoCommands},
-		{"c/ten/dev/q/#", 1, nobody, owner{"ten", "dev"}, errNoCommands},
+		{"command///req/#", 1, gateway, gateway, nil},
+		{"c///q/#", 0, gateway, gateway, nil},
+		{"c//+/q/#", 1, gateway, gateway, nil},
+		{"c//device-1/req/#", 1, gateway, owner{"tenant-1", "device-1"}, nil},
+		{"c/tenant-1/gateway-1/q/#", 1, gateway, gateway, nil},
+		{"c/tenant-1/+/q/#", 0, gateway, gateway, nil},
+		{"c/ten/dev/q/#", 1, nobody, owner{"ten", "dev"}, nil},
+		{"c///q/#", 2, gateway, gateway, errCommandQoS},
+		{"c/ten/+/q/#", 1, nobody, owner{}, errFilterAddress},
+		{"c//dev/q/#", 1, nobody, owner{}, errFilterAddress},
+		{"c/+/dev/q/#", 1, nobody, owner{}, errCommandFilter},
+		{"c//#/q/#", 1, gateway, owner{}, errCommandFilter},
+		{"c///q/set/#", 1, gateway, owner{}, errCommandFilter},
+		{"c///q/#/", 1, gateway, owner{}, errCommandFilter},
+		{"command", 1, gateway, owner{}, errCommandFilter},
 		{"c///q/#", 1, nobody, owner{}, errFilterAddress},
 		{"c/tenant-2//q/#", 1, gateway, owner{}, errFilterTenant},
 		{"c/+//q/#", 1, gateway, owner{}, errCommandFilter},
@@ -106,7 +115,7 @@ func TestReadSubscribe(t *testing.T) {
 	for i, want := range []struct {
 		like int
 		err  error
-	}{{4, nil}, {-1, errNoCommands}, {5, nil}, {-1, errFilter}, {-1, nil}, {-1, nil}, {-1, errFilterQoS}} {
+	}{{4, nil}, {-1, nil}, {5, nil}, {-1, errFilter}, {-1, nil}, {-1, nil}, {-1, errFilterQoS}} {
 		if got[i].like != want.like || got[i].err != want.err {
 			t.Errorf("%s: got %d, %v; want %d, %v", filters[i].Filter, got[i].like, got[i].err, want.like, want.err)
 		}
@@ -118,12 +127,10 @@ func TestSubscriptions(t *testing.T) {
 	add := func(filter string, who owner) {
 		t.Helper()
 		sub, err := parseFilter(filter, 0, who)
-		if err == nil {
-			err = s.add(sub)
-		}
 		if err != nil {
 			t.Fatal(err)
 		}
+		s.add(&sub)
 	}
 	find := func(tenant iot.TenantID, device iot.DeviceID, who owner, want string) {
 		t.Helper()
@@ -155,7 +162,7 @@ func TestSubscriptions(t *testing.T) {
 		filter string
 		want   byte
 	}{{"error//device-1/#", 0}, {"error//device-1/#", unsubackNone}, {"c///q/#", unsubackNone}, {"telemetry", subackFailure}, {"error///#", 0}} {
-		if got := s.remove(tt.filter, gateway); got != tt.want {
+		if _, got := s.remove(tt.filter, gateway); got != tt.want {
 			t.Errorf("unsubscribe %s: got 0x%02x, want 0x%02x", tt.filter, got, tt.want)
 		}
 	}
@@ -172,14 +179,17 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 	for i := range maxSubscriptions + 1 {
 		sub, err := parseFilter(fmt.Sprintf("e//device-%d/#", i), 0, gateway)
 		if err == nil {
-			err = s.add(sub)
+			err = s.room(sub.key, 0)
+		}
+		if err == nil {
+			s.add(&sub)
 		}
 		if i < maxSubscriptions && err != nil || i == maxSubscriptions && err != error(errSubscriptions) {
 			t.Fatalf("subscription %d: got %v", i, err)
 		}
 	}
 	again, _ := parseFilter("error//device-0/#", 0, gateway)
-	if err := s.add(again); err != nil || s.errorsOf("", "device-0", gateway).spelling != "error" {
+	if err := s.room(again.key, 1); err != nil || s.add(&again) == nil || s.errorsOf("", "device-0", gateway).spelling != "error" {
 		t.Errorf("a subscription cannot be replaced: %v", err)
 	}
 }
@@ -204,16 +214,14 @@ func FuzzFilter(f *testing.F) {
 			return
 		}
 		var s subscriptions
-		if err := s.add(sub); err != nil {
-			t.Fatal(err)
-		}
-		if s.errorsOf(sub.key.tenant, sub.key.device, who) == nil {
+		s.add(&sub)
+		if sub.key.purpose == forErrors && s.errorsOf(sub.key.tenant, sub.key.device, who) == nil {
 			t.Errorf("%q is granted, but gets nothing", filter)
 		}
 		if known && sub.key.tenant != who.tenant {
 			t.Errorf("%q is of tenant %q", filter, sub.key.tenant)
 		}
-		if code := s.remove(filter, who); code != 0 || len(s.list) != 0 {
+		if old, code := s.remove(filter, who); old != &sub || code != 0 || len(s.list) != 0 {
 			t.Errorf("%q cannot be ended: 0x%02x", filter, code)
 		}
 	})

@@ -26,7 +26,7 @@ type target struct {
 	tenant   iot.TenantID // "" = not given
 	device   iot.DeviceID // "" = not given
 
-	request, status string // of a command response, unchecked
+	request, status string // of a command response, unchecked; see respond
 }
 
 // parseTopic reads a topic without property bag. With an error the target
@@ -56,7 +56,7 @@ func parseTopic(topic string) (target, error) {
 	}
 	// The segment before the request id says res or s and is not looked at.
 	t.request, t.status = s[4], s[5]
-	return t, errEndpoint // nobody waits for a response while no commands are sent
+	return t, nil
 }
 
 // endpoint is the one that devices reach by this name; "" = none.
@@ -94,3 +94,26 @@ func plainText(s string) bool {
 }
 
 func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
+
+// escapeSegment escapes as in a URL what would end a segment of a topic or must not
+// be in one, and with percent the sign of escapes, so that it can be taken back.
+func escapeSegment(s string, percent bool) string {
+	bad := func(r rune) bool {
+		return r == '/' || r == '+' || r == '#' || isControl(r) || percent && r == '%'
+	}
+	if utf8.ValidString(s) && strings.IndexFunc(s, bad) < 0 {
+		return s
+	}
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
+		if !bad(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, c := range []byte(string(r)) {
+			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+		}
+	}
+	return b.String()
+}

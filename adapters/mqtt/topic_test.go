@@ -33,11 +33,10 @@ func TestTopic(t *testing.T) {
 		{"event//dev", target{endpoint: iot.Event, spelling: "event", device: "dev"}, 0, ""},
 		{"event/ten/dev", target{endpoint: iot.Event, spelling: "event", tenant: "ten", device: "dev"}, 0, ""},
 
-		// Nobody waits for a response: understood, and answered like an unknown endpoint.
-		{"command///res/req/200", target{endpoint: iot.CommandResponse, spelling: "command", request: "req", status: "200"}, 404, "no such endpoint"},
-		{"c///s/req/200", target{endpoint: iot.CommandResponse, spelling: "c", request: "req", status: "200"}, 404, "no such endpoint"},
-		{"c//dev/res/req/200", target{endpoint: iot.CommandResponse, spelling: "c", device: "dev", request: "req", status: "200"}, 404, "no such endpoint"},
-		{"c/ten/dev/s/req/503", target{endpoint: iot.CommandResponse, spelling: "c", tenant: "ten", device: "dev", request: "req", status: "503"}, 404, "no such endpoint"},
+		{"command///res/req/200", target{endpoint: iot.CommandResponse, spelling: "command", request: "req", status: "200"}, 0, ""},
+		{"c///s/req/200", target{endpoint: iot.CommandResponse, spelling: "c", request: "req", status: "200"}, 0, ""},
+		{"c//dev/res/req/200", target{endpoint: iot.CommandResponse, spelling: "c", device: "dev", request: "req", status: "200"}, 0, ""},
+		{"c/ten/dev/s/req/503", target{endpoint: iot.CommandResponse, spelling: "c", tenant: "ten", device: "dev", request: "req", status: "503"}, 0, ""},
 		{"c///s/req", target{endpoint: iot.CommandResponse, spelling: "c"}, 400, errResponse.Text},
 		{"command", target{endpoint: iot.CommandResponse, spelling: "command"}, 400, errResponse.Text},
 
@@ -119,6 +118,9 @@ func FuzzTopic(f *testing.F) {
 			return
 		}
 		again := strings.Join([]string{got.spelling, string(got.tenant), string(got.device)}, "/")
+		if got.endpoint == iot.CommandResponse {
+			again += "/" + strings.Split(topic, "/")[3] + "/" + got.request + "/" + got.status
+		}
 		if back, err := parseTopic(again); err != nil || back != got {
 			t.Errorf("%q is %+v, but %q is %+v, %v", topic, got, again, back, err)
 		}

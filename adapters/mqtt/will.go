@@ -87,6 +87,7 @@ func (a *Adapter) takeOver(c *conn) {
 // will unless it said goodbye or the adapter stops.
 func (c *conn) leaveSession() {
 	defer c.session.Close()
+	c.tellDisconnected()
 	key := clientKey{c.who, c.id}
 	c.a.mu.Lock()
 	if c.a.clients[key] == c {
@@ -118,8 +119,12 @@ func (c *conn) leaveSession() {
 // publishWill waits for what becomes of it.
 func (c *conn) publishWill(who adapters.Admission) {
 	w := c.will
-	done := make(chan error, 1)
-	c.a.o.Pipeline.Submit(who, w.upload(w.qos, w.retain, w.payload), func(err error) { done <- err })
+	up, done := w.upload(w.qos, w.retain, w.payload), make(chan error, 1)
+	if err := w.respond(up, c.who); err != nil {
+		done <- err
+	} else {
+		c.a.o.Pipeline.Submit(who, up, func(err error) { done <- err })
+	}
 	if err := <-done; err != nil {
 		c.debug("will not published", "err", err)
 	}

@@ -33,6 +33,7 @@ type output struct {
 	flushing bool
 	corked   bool // the reader sends once it has nothing left to do
 	broken   bool // nothing can be sent any more
+	commands int  // bytes in buf that are commands, which may be large
 	set      time.Time
 }
 
@@ -45,7 +46,7 @@ func (c *conn) outBuffer() *bytes.Buffer {
 	if c.out.buf == nil {
 		c.out.buf = outBuffers.Get().(*bytes.Buffer)
 	}
-	if c.out.buf.Len() > maxOut {
+	if c.out.buf.Len()-c.out.commands > maxOut {
 		c.abandon("client does not read what is sent to it")
 		return nil
 	}
@@ -113,14 +114,15 @@ func (c *conn) uncork() {
 func (c *conn) flush() {
 	c.mu.Lock()
 	for c.out.buf != nil && !c.out.broken {
-		b := c.out.buf
-		c.out.buf = nil
+		b, written := c.out.buf, c.takeWritten()
+		c.out.buf, c.out.commands = nil, 0
 		if now := time.Now(); now.Sub(c.out.set) > writeTimeout/2 {
 			c.out.set = now
 			c.nc.SetWriteDeadline(now.Add(writeTimeout))
 		}
 		c.mu.Unlock()
 		_, err := c.nc.Write(b.Bytes())
+		written.settle(err)
 		if b.Cap() <= maxKept {
 			b.Reset()
 			outBuffers.Put(b)
@@ -132,6 +134,7 @@ func (c *conn) flush() {
 	}
 	if c.ended && !c.closed {
 		c.closed = true
+		c.releaseCommands()
 		c.hangUp()
 	}
 	c.out.flushing = false
