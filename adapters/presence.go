@@ -4,8 +4,10 @@ import (
 	"container/list"
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -152,8 +154,8 @@ func (p *Presence) Tell(n Notification) {
 	if err := p.enqueue(n, nil); err != nil {
 		p.mu.Lock()
 		p.counts.Failed++
+		p.say("a notification is not sent", err)
 		p.mu.Unlock()
-		p.o.Logger.Warn("notification not sent", "tenant", string(n.Who.Tenant()), "device", string(n.Who.Device()), "kind", string(n.Change.Kind), "err", err)
 	}
 }
 
@@ -164,6 +166,7 @@ func (p *Presence) enqueue(n Notification, done func(error)) error {
 	}
 	c := &n.Change
 	c.TenantID, c.DeviceID, c.GatewayID, c.Adapter = n.Who.Tenant(), n.Who.Device(), n.Who.Gateway(), n.Pipeline.o.Type
+	c.RemoteID = clientName(c.RemoteID)
 	if err := c.Check(); err != nil {
 		return err
 	}
@@ -187,6 +190,19 @@ func (p *Presence) enqueue(n Notification, done func(error)) error {
 		finish(out.done, errNoRoom)
 	}
 	return nil
+}
+
+// clientName is what is told of a name that the client chose.
+func clientName(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) <= events.MaxPresenceText {
+		return s
+	}
+	n := events.MaxPresenceText
+	for !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }
 
 var errNoRoom = iot.Errorf(iot.ErrUnavailable, "too many notifications wait")

@@ -3,6 +3,7 @@ package events_test
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -209,7 +210,11 @@ func TestChangesGoThroughTheEnvelope(t *testing.T) {
 }
 
 func FuzzDecodeFact(f *testing.F) {
-	for _, fact := range facts {
+	all := slices.Clone(facts)
+	for _, p := range presence {
+		all = append(all, p)
+	}
+	for _, fact := range all {
 		e, err := events.EncodeFact(fact, "i")
 		if err != nil {
 			f.Fatal(err)

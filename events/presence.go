@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"time"
+	"unicode/utf8"
 
 	"github.com/sluice-iot/sluice/internal/iot"
 )
@@ -91,8 +92,8 @@ func (c *PresenceChange) Check() error {
 	if err := checkObject(c.Data); err != nil {
 		return err
 	}
-	return checkTexts(true, text{"tenant-id", string(c.TenantID), true}, text{"device-id", string(c.DeviceID), true},
-		text{"gateway-id", string(c.GatewayID), false}, text{"adapter", c.Adapter, true}, text{"remote-id", c.RemoteID, false})
+	return checkTexts(text{"tenant-id", string(c.TenantID), required}, text{"device-id", string(c.DeviceID), required},
+		text{"gateway-id", string(c.GatewayID), 0}, text{"adapter", c.Adapter, required}, text{"remote-id", c.RemoteID, free})
 }
 
 // Check returns iot.ErrInvalid for a question that is not answered, and says which
@@ -123,19 +124,26 @@ func checkObject(data json.RawMessage) error {
 // text is a member that is text.
 type text struct {
 	name, value string
-	required    bool
+	rule        textRule
 }
 
-// checkTexts returns iot.ErrInvalid for the first member that is missing, too long, or (where
-// they are to be attributes) cannot be one.
-func checkTexts(attributes bool, members ...text) error {
+// textRule says what a text may be besides an attribute's value that may be missing.
+type textRule uint8
+
+const (
+	required textRule = 1 << iota // it must be there
+	free                          // control characters are all right: it is no attribute
+)
+
+// checkTexts returns iot.ErrInvalid for the first member that breaks its rule or is too long.
+func checkTexts(members ...text) error {
 	for _, m := range members {
 		switch {
-		case m.required && m.value == "":
+		case m.rule&required != 0 && m.value == "":
 			return iot.Errorf(iot.ErrInvalid, "%s is missing", m.name)
 		case len(m.value) > MaxPresenceText:
 			return iot.Errorf(iot.ErrInvalid, "%s has %d bytes, at most %d are accepted", m.name, len(m.value), MaxPresenceText)
-		case attributes && !isText(m.value):
+		case m.rule&free == 0 && !isText(m.value), !utf8.ValidString(m.value):
 			return iot.Errorf(iot.ErrInvalid, "%s holds control characters or invalid UTF-8", m.name)
 		}
 	}

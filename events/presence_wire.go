@@ -150,7 +150,7 @@ func (c Connection) check() error {
 	if err := checkObject(c.Data); err != nil {
 		return err
 	}
-	if err := checkTexts(true, text{"remote-id", c.RemoteID, true}, text{"source", c.Source, true}); err != nil {
+	if err := checkTexts(text{"remote-id", c.RemoteID, required | free}, text{"source", c.Source, required}); err != nil {
 		return err
 	}
 	return checkFactIDs(c.TenantID, c.DeviceID, c.GatewayID)
@@ -187,7 +187,7 @@ func decodeConnection(e *event.Event) (Fact, error) {
 }
 
 func checkFactIDs(t iot.TenantID, d, g iot.DeviceID) error {
-	return checkTexts(true, text{"tenant-id", string(t), true}, text{"device-id", string(d), true}, text{"gateway-id", string(g), false})
+	return checkTexts(text{"tenant-id", string(t), required}, text{"device-id", string(d), required}, text{"gateway-id", string(g), 0})
 }
 
 // deviceAttributes reads what a fact about a device says in attributes alone.

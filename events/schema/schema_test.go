@@ -29,6 +29,7 @@ var (
 	jwt          = "e30.e30.AA"
 	partition    = eventstore.PartitionID{Number: 5}
 
+	connection    = events.Connection{TenantID: "T", DeviceID: "D", RemoteID: "c", Source: "hono-mqtt", Data: json.RawMessage(`{"a":1}`), At: noon}
 	deviceChanged = events.RegistryChanged{Type: events.TypeDeviceChanged, TenantID: "T", Sequence: 2, DeviceID: "D", Change: "UPDATE", At: noon}
 )
 
@@ -67,6 +68,25 @@ var examples = map[string][]any{
 		dataOf(&events.ChangesFound{Changes: []events.RegistryChanged{deviceChanged}, More: true, Now: noon}),
 		dataOf(&events.ChangesFound{Now: noon}),
 	},
+	events.TypeNotificationDerive: {events.NotificationDerive{Changes: []events.PresenceChange{
+		{Kind: events.Subscribed, TenantID: "T", DeviceID: "D", GatewayID: "G", Adapter: "hono-mqtt", At: noon},
+		{Kind: events.Unsubscribed, TenantID: "T", DeviceID: "D", Adapter: "hono-mqtt", At: noon},
+		{Kind: events.Uplink, TenantID: "T", DeviceID: "D", Adapter: "hono-http", At: noon, TTDSeconds: 1},
+		{Kind: events.Connected, TenantID: "T", DeviceID: "D", Adapter: "hono-mqtt", At: noon, Cause: "connected", RemoteID: "c", Data: json.RawMessage(`{"a":1}`)},
+		{Kind: events.Disconnected, TenantID: "T", DeviceID: "D", Adapter: "hono-mqtt", At: noon},
+	}}},
+	events.TypeNotificationDerive + ".result": {
+		dataOf(&events.NotificationDerived{}),
+		dataOf(&events.NotificationDerived{Events: []events.PresenceFact{
+			events.DeviceTTD{TenantID: "T", DeviceID: "D", GatewayID: "G", TTDSeconds: -1, At: noon}, events.DeviceConnected{Connection: connection}, events.DeviceDisconnected{Connection: connection},
+		}}),
+	},
+	events.TypeDeviceTTD: {
+		events.DeviceTTD{TenantID: "T", DeviceID: "D", TTDSeconds: -1, At: noon}, events.DeviceTTD{TenantID: "T", DeviceID: "D", At: noon},
+		events.DeviceTTD{TenantID: "T", DeviceID: "D", TTDSeconds: 30, At: noon},
+	},
+	events.TypeDeviceConnected:    {events.DeviceConnected{Connection: connection}},
+	events.TypeDeviceDisconnected: {events.DeviceDisconnected{Connection: connection}},
 	events.TypeEventAppend + ".result": {&events.EventAppendResult{AppendResult: eventstore.AppendResult{
 		Results: []eventstore.Appended{{Partition: partition, Position: 7, Status: 200, Live: true}, {Partition: partition, Status: 429, Error: "full", RetryAfterSeconds: 10}},
 		Holders: []eventstore.Holding{{Tenant: "T", Partition: partition, Ingress: "https://r:8443/events", End: 8}}}}},
@@ -105,7 +125,7 @@ var examples = map[string][]any{
 }
 
 // dataOf is what a reply looks like that is encoded by the envelope.
-func dataOf(rep *events.ChangesFound) json.RawMessage {
+func dataOf(rep events.Reply) json.RawMessage {
 	call, err := events.EncodeRequest(events.RegistryChanges{Max: 1}, events.Envelope{Source: "//sluice.local/router/r", ID: "1", Time: noon, Timeout: time.Second})
 	if err != nil {
 		panic(err)
@@ -139,6 +159,11 @@ var wrong = map[string]string{
 	events.TypeDeviceProvisioned:              `{"tenant-id":"T","device-id":"D","method":"gateway"}`,
 	events.TypeRegistryChanges:                `{"after":{"tenants":{"T":41}},"max":10}`,
 	events.TypeRegistryChanges + ".result":    `{"changes":[{"specversion":"1.0"}],"more":false,"now":"2026-11-22T12:00:00Z"}`,
+	events.TypeNotificationDerive:             `{"changes":[{"kind":"subscribed","tenant-id":"T","device-id":"D","adapter":"a","at":"2026-11-22T12:00:00Z","ttd-seconds":1}]}`,
+	events.TypeNotificationDerive + ".result": `{"events":[{"specversion":"1.0","type":"io.sluice.device.ttd"}]}`,
+	events.TypeDeviceTTD:                      `{"ttd-seconds":-1,"until":"2026-11-22T12:00:00Z"}`,
+	events.TypeDeviceConnected:                `{"cause":"disconnected","remote-id":"c","source":"a"}`,
+	events.TypeDeviceDisconnected:             `{"cause":"disconnected","remote-id":"","source":"a"}`,
 	events.TypeEventAppend + ".result":        `{"results":[]}`,
 	events.TypeEventClaim:                     `{"tenant-id":"T"}`,
 	events.TypeEventClaim + ".result":         `{"claims":[{"partition":"0-1","fence":0,"next":1,"end":1}]}`,
