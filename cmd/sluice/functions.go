@@ -161,8 +161,9 @@ func (i *installation) serveManagement(work context.Context) error {
 	m := &i.cfg.Management
 	api := management.New(i.identity.Registry, management.Directory(i.process.Directory), management.Options{Events: i.process.Events(),
 		MaxBody: int64(m.MaxPayloadSize), MaxBulk: int64(m.MaxBulkSize), Open: !m.AuthenticationRequired, Origin: m.CORSAllowedOrigin, Realm: m.Realm, Log: i.log})
+	handler := i.process.WithReachable(api, !m.AuthenticationRequired)
 	for _, s := range i.process.Sockets(config.RoleManagement) {
-		if err := i.process.ServeHTTP(work, s, &http.Server{Handler: api, IdleTimeout: m.IdleTimeout}); err != nil {
+		if err := i.process.ServeHTTP(work, s, &http.Server{Handler: handler, IdleTimeout: m.IdleTimeout}); err != nil {
 			return err
 		}
 	}

@@ -116,7 +116,7 @@ func (p *Process) serveRouter(work context.Context) error {
 		}
 	}
 	for _, s := range p.sockets[config.RoleIngress] {
-		if err := p.ServeHTTP(work, s, &http.Server{Handler: p.ingress}); err != nil {
+		if err := p.ServeHTTP(work, s, &http.Server{Handler: p.WithReachable(p.ingress, false)}); err != nil {
 			return err
 		}
 	}
