@@ -23,7 +23,7 @@ func (s *CommandSubscription) notifySubscribed(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	s.p.o.Commands.o.Logger.Warn("applications cannot be told that a device takes commands",
+	s.p.o.Commands.o.Logger.Debug("applications cannot be told that a device takes commands",
 		"tenant", s.who.Tenant(), "device", s.who.Device(), "err", err)
 	return nil
 }

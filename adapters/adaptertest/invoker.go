@@ -27,6 +27,7 @@ type Invoker struct {
 	limits         string
 	adapters       []events.TenantAdapter
 	anchors        []json.RawMessage
+	via            []iot.DeviceID
 	lookups        int
 	changes
 }
@@ -119,7 +120,7 @@ func (i *Invoker) admit(q events.Admit) (events.Reply, error) {
 	return &events.Admitted{
 		TenantObject: i.object(id.tenant),
 		DeviceID:     device, GatewayID: gateway,
-		Registration:     events.Registration{DeviceID: device, Defaults: i.deviceDefaults},
+		Registration:     events.Registration{DeviceID: device, Defaults: i.deviceDefaults, Via: i.via},
 		Assertion:        fmt.Sprintf("token-%d", i.tokens),
 		AssertionExpires: time.Now().Add(24 * time.Hour),
 		SecretID:         id.secret,
@@ -186,6 +187,14 @@ func (i *Invoker) Adapters(list ...events.TenantAdapter) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.adapters = list
+}
+
+// Via sets the gateways that answers say may act for a device from now on, whichever
+// device it is. It changes nothing about who is let in.
+func (i *Invoker) Via(gateways ...iot.DeviceID) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.via = gateways
 }
 
 // TrustedCA sets the trust anchors (JSON) of every tenant from now on; they say
