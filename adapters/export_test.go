@@ -1,5 +1,11 @@
 package adapters
 
+import (
+	"time"
+
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
 // Cached counts the answers in memory, expired ones included.
 func (a *Admissions) Cached() int { return a.cache.len() }
 
@@ -11,3 +17,14 @@ func (a *Admissions) Indexed() int { return a.follow.index.len() }
 
 // Pretend counts subscriptions that there are not.
 func (s *Commands) Pretend(n int64) { s.open.Add(n) }
+
+// LastGateways is what is remembered of what routers were told.
+type LastGateways struct{ l lastGateways }
+
+// News reports whether routers have to be told.
+func (l *LastGateways) News(tenant iot.TenantID, device, gateway iot.DeviceID, now time.Time) bool {
+	return l.l.news(commandKey{tenant, device}, gateway, now)
+}
+
+// Len counts the devices.
+func (l *LastGateways) Len() int { return len(l.l.recent) + len(l.l.older) }

@@ -1,0 +1,131 @@
+package adapters_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-iot/sluice/adapters"
+	"github.com/sluice-iot/sluice/adapters/adaptertest"
+	"github.com/sluice-iot/sluice/internal/iot"
+)
+
+// ttds are those of the notifications that left, once all is quiet.
+func (w *commandWorld) ttds() (all []int) {
+	synctest.Wait()
+	for _, m := range w.down.Sent() {
+		if m.Endpoint == iot.Event && m.ContentType == adapters.EmptyNotification {
+			all = append(all, *m.TTD)
+		}
+	}
+	return all
+}
+
+// TestNotifications: applications hear once that a device can be reached, and once that
+// it no longer can, if that is so.
+func TestNotifications(t *testing.T) {
+	superseded := func(w *commandWorld, d *device, is bool) {
+		now, _ := w.announcer.Now(adaptertest.Tenant, adaptertest.Device)
+		w.commands.Superseded(adaptertest.Tenant, adaptertest.Device, now.At, is)
+	}
+	for _, tt := range []struct {
+		name string
+		then func(t *testing.T, w *commandWorld, d *device) // after -1 was told
+		want []int
+	}{
+		{"open", func(*testing.T, *commandWorld, *device) {}, []int{-1}},
+		{"closed", func(_ *testing.T, _ *commandWorld, d *device) { d.Close(false); d.Close(false) }, []int{-1, 0}},
+		{"closed quietly", func(_ *testing.T, _ *commandWorld, d *device) { d.Close(true); d.Close(false) }, []int{-1}},
+		{"superseded", func(_ *testing.T, w *commandWorld, d *device) {
+			superseded(w, d, true)
+			superseded(w, d, true)
+			d.Close(false)
+		}, []int{-1}},
+		{"superseded and restored", func(_ *testing.T, w *commandWorld, d *device) {
+			superseded(w, d, true)
+			superseded(w, d, true)
+			superseded(w, d, false)
+			d.Close(false)
+		}, []int{-1, 0}},
+		{"another was superseded", func(_ *testing.T, w *commandWorld, d *device) {
+			w.commands.Superseded(adaptertest.Tenant, adaptertest.Device, 1, true)
+			w.commands.Superseded(adaptertest.Tenant, adaptertest.Device2, 1, true)
+			d.Close(false)
+		}, []int{-1, 0}},
+		{"superseded before routers began anew", func(_ *testing.T, w *commandWorld, d *device) {
+			superseded(w, d, true)
+			w.commands.Subscribed()
+			d.Close(false)
+		}, []int{-1, 0}},
+		{"a later one took its place", func(t *testing.T, w *commandWorld, d *device) {
+			w.subscribe(t, adaptertest.Device, notifying)
+			d.Close(false)
+		}, []int{-1, -1}},
+		{"a later one without notifications took its place", func(t *testing.T, w *commandWorld, d *device) {
+			w.subscribe(t, adaptertest.Device, nil)
+			d.Close(false)
+		}, []int{-1}},
+		{"a later one was closed", func(t *testing.T, w *commandWorld, d *device) {
+			w.subscribe(t, adaptertest.Device, notifying).Close(false)
+		}, []int{-1, -1}},
+		{"a later one was closed, and then it", func(t *testing.T, w *commandWorld, d *device) {
+			w.subscribe(t, adaptertest.Device, notifying).Close(false)
+			d.Close(false)
+		}, []int{-1, -1, 0}},
+		{"one without notifications came and went", func(t *testing.T, w *commandWorld, d *device) {
+			w.subscribe(t, adaptertest.Device, nil).Close(false)
+			d.Close(false)
+		}, []int{-1, 0}},
+		{"of other devices", func(t *testing.T, w *commandWorld, d *device) {
+			w.subscribe(t, adaptertest.Device2, nil).Close(false)
+		}, []int{-1}},
+		{"announced to more routers", func(t *testing.T, w *commandWorld, d *device) {
+			w.commands.Subscribed()
+			w.commands.Subscribed()
+		}, []int{-1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newCommandWorld(t, adapters.CommandsOptions{}).withPresence(t)
+				d := w.subscribe(t, adaptertest.Device, notifying)
+				tt.then(t, w, d)
+				if got := w.ttds(); !slices.Equal(got, tt.want) {
+					t.Errorf("got notifications with ttd %v, want %v", got, tt.want)
+				}
+				for _, m := range w.down.Sent() {
+					if m.Tenant != adaptertest.Tenant || m.Device != adaptertest.Device || m.Address != "c///q/#" || m.Adapter != "hono-http" {
+						t.Errorf("got a notification of %q %q at %q by %q, want of the subscription", m.Tenant, m.Device, m.Address, m.Adapter)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestNotificationsThatNobodyTakes do not keep a device from its commands.
+func TestNotificationsThatNobodyTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCommandWorld(t, adapters.CommandsOptions{}).withPresence(t)
+		_, release := w.down.Block()
+		start := time.Now()
+		d := w.subscribe(t, adaptertest.Device, notifying)
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("waited %v for a notification that does not leave, want 1s", took)
+		}
+		if w.released(command(adaptertest.Device, "")) || len(d.got) != 1 {
+			t.Error("the command was released")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		s := adapters.Subscribe{Who: w.admit(t, adaptertest.Device2), Notify: true, Deliver: func(*adapters.Command, func(error)) {}}
+		if _, err := w.p.Subscribe(ctx, s); err == nil {
+			t.Error("a subscription whose context has ended: want an error")
+		}
+		release()
+		if got := w.ttds(); !slices.Equal(got, []int{-1, -1, 0}) {
+			t.Errorf("got notifications with ttd %v, want each -1, and a 0 of the one whose context ended", got)
+		}
+	})
+}
