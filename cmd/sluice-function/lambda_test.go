@@ -4,8 +4,12 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -134,6 +138,17 @@ func TestEventsAloneOnLambda(t *testing.T) {
 	res, err := r.Invoke(t.Context(), "cron", []byte(`{"source":"aws.events","detail-type":"Scheduled Event","time":"2040-01-01T00:00:00Z","detail":{}}`))
 	if err != nil || res.FunctionError != "" {
 		t.Errorf("the schedule: %s, %v", res.Payload, err)
+	}
+}
+
+// TestNotificationAloneOnLambda needs no store at all, nor a data folder.
+func TestNotificationAloneOnLambda(t *testing.T) {
+	r := hosttest.NewRuntime(t)
+	nowhere := filepath.Join(t.TempDir(), "nowhere")
+	startOn(t, r, environment("SLUICE_DATA="+nowhere, "SLUICE_SERVE=notification", "SLUICE_LAMBDA_ACCEPT=direct", "SLUICE_LAMBDA_DIRECT=router"))
+	derives(t, invoker(t, r))
+	if _, err := os.Stat(nowhere); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a data folder was made: %v", err)
 	}
 }
 

@@ -18,6 +18,9 @@ const managementPart = "management"
 // eventsPart is the event store.
 const eventsPart = "events"
 
+// notificationPart is the function that needs no store.
+const notificationPart = "notification"
+
 // partTypes are the types of calls that each part answers. assertion.sign is in
 // none: whoever needs it links it.
 var partTypes = []struct {
@@ -29,7 +32,7 @@ var partTypes = []struct {
 	{"registration", []string{events.TypeRegistrationAssert, events.TypeRegistryChanges}},
 	{"assertion", []string{events.TypeAssertionKeys, events.TypeAssertionRotate}},
 	{"admission", []string{events.TypeAdmit}},
-	{"notification", []string{events.TypeNotificationDerive}},
+	{notificationPart, []string{events.TypeNotificationDerive}},
 	{eventsPart, eventTypes},
 	{managementPart, nil},
 }
@@ -75,7 +78,7 @@ func parseParts(list string) (p parts, err error) {
 		p.types = append(p.types, partTypes[i].types...)
 		p.management = p.management || name == managementPart
 		p.events = p.events || name == eventsPart
-		p.identity = p.identity || name != eventsPart
+		p.identity = p.identity || name != eventsPart && name != notificationPart
 	}
 	return p, nil
 }

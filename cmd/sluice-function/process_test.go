@@ -243,4 +243,21 @@ func admits(t *testing.T, inv events.Invoker) {
 	if _, err := ask("wrong"); !errors.Is(err, iot.ErrUnauthenticated) {
 		t.Errorf("a wrong password: %v", err)
 	}
+	derives(t, inv)
+}
+
+// derives asks what applications are told of a device that takes commands now.
+func derives(t *testing.T, inv events.Invoker) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	change := events.PresenceChange{Kind: events.Subscribed, TenantID: "T", DeviceID: "D", Adapter: "hono-mqtt", At: time.Now()}
+	got, err := events.Call(ctx, inv, events.NotificationDerive{Changes: []events.PresenceChange{change}})
+	if err != nil || len(got.Events) != 1 || got.Events[0].Key() != change.Key() {
+		t.Errorf("what follows from a subscription: %+v, %v", got, err)
+	}
+	change.TTDSeconds = 1
+	if _, err := inv.Invoke(ctx, events.NotificationDerive{Changes: []events.PresenceChange{change}}); !errors.Is(err, iot.ErrInvalid) {
+		t.Errorf("a change that is wrong: %v", err)
+	}
 }

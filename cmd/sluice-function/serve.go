@@ -18,6 +18,7 @@ import (
 	posthttp "github.com/sluice-iot/sluice/events/post/http"
 	"github.com/sluice-iot/sluice/functions/host"
 	"github.com/sluice-iot/sluice/functions/management"
+	"github.com/sluice-iot/sluice/functions/notification"
 	"github.com/sluice-iot/sluice/internal/auth"
 	"github.com/sluice-iot/sluice/internal/config"
 	"github.com/sluice-iot/sluice/internal/listen"
@@ -36,7 +37,7 @@ type program struct {
 	users  *auth.Directory    // nil without an identities file
 	poster *posthttp.Poster   // nil where nobody is told of changes
 	relay  *posthttp.Poster   // of facts that come by a queue, nil where they do not
-	id     *identity.Identity // nil where only events are served
+	id     *identity.Identity // nil where no part needs the registry
 	events *eventlog.Events   // nil where they are not
 	health *observe.Health
 }
@@ -129,6 +130,8 @@ func (p *program) open() (err error) {
 func (p *program) functions() (all []events.Function) {
 	if p.id != nil {
 		all = append(all, p.id.Functions()...)
+	} else {
+		all = append(all, events.NewFunction(notification.Derive))
 	}
 	if p.events != nil {
 		all = append(all, p.events.Functions()...)

@@ -191,7 +191,7 @@ func TestWhatTheFunctionsAreTold(t *testing.T) {
 		{"Identity", nil, map[string]any{
 			"SLUICE_REGISTRY_TABLE": "ref:Table", "SLUICE_EVENTS_TABLE": nil, "SLUICE_KEK": "sluice/kek", "SLUICE_LAMBDA_ACCEPT": "direct:live,sqs:notices,schedule:cron",
 			"SLUICE_NOTICES_BROKER": nil, "SLUICE_TLS_KEY_PEM": nil, "SLUICE_IDENTITIES": nil, "SLUICE_KEK_PREVIOUS": nil,
-			"SLUICE_SERVE": "tenant,credentials,registration,assertion,admission"}},
+			"SLUICE_SERVE": "tenant,credentials,registration,assertion,admission,notification"}},
 		{"Identity", whole, map[string]any{
 			"SLUICE_NOTICES_BROKER": "sqs:ref:Notices", "SLUICE_NOTICES_INGRESSES": "[https://a:8445, https://b:8445]", "SLUICE_TLS_KEY_PEM": "prod/tls-key",
 			"SLUICE_IDENTITIES": nil, "SLUICE_KEK_PREVIOUS": "prod/kek-previous"}},

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -166,14 +167,15 @@ type item struct {
 
 // Post implements [events.Poster]. What the fallback took counts as taken.
 // That the sink did not get its copy is logged and counted, and is no error:
-// to repeat the whole for it would repeat it for all others.
+// to repeat the whole for it would repeat it for all others. Facts about the presence of
+// devices go to the sink only: routers have them as events.
 func (p *Poster) Post(ctx context.Context, facts []events.Fact) error {
 	if len(facts) == 0 {
 		return nil
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	changes, provisioned, err := p.encode(facts)
+	changes, provisioned, presence, err := p.encode(facts)
 	if err != nil {
 		return err
 	}
@@ -181,12 +183,15 @@ func (p *Poster) Post(ctx context.Context, facts []events.Fact) error {
 	if p.sink != nil {
 		copied = make(chan []item, 1)
 		go func() {
-			left, err := p.sink.post(ctx, append(append([]item{}, changes...), provisioned...))
+			left, err := p.sink.post(ctx, slices.Concat(changes, provisioned, presence))
 			p.sink.say(ctx, err)
 			copied <- left
 		}()
 	}
-	targets, err := p.targets(ctx)
+	var targets []*target
+	if len(changes)+len(provisioned) > 0 {
+		targets, err = p.targets(ctx)
+	}
 	errs := []error{err}
 	missed, postErr := p.spread(ctx, targets, changes, err != nil)
 	errs = append(errs, postErr)
@@ -208,7 +213,7 @@ func (p *Poster) Post(ctx context.Context, facts []events.Fact) error {
 func (p *Poster) Tell(ctx context.Context, facts []events.Fact) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	changes, provisioned, err := p.encode(facts)
+	changes, provisioned, _, err := p.encode(facts)
 	if err != nil {
 		return err
 	}
@@ -223,9 +228,9 @@ func (p *Poster) Copy(ctx context.Context, facts []events.Fact) {
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	changes, provisioned, err := p.encode(facts)
+	changes, provisioned, presence, err := p.encode(facts)
 	if err == nil {
-		_, err = p.sink.post(ctx, append(changes, provisioned...))
+		_, err = p.sink.post(ctx, slices.Concat(changes, provisioned, presence))
 	}
 	p.sink.say(ctx, err)
 }
@@ -266,24 +271,28 @@ func (p *Poster) queued(ctx context.Context, missed []item) bool {
 	return result == taken
 }
 
-func (p *Poster) encode(facts []events.Fact) (changes, provisioned []item, err error) {
+// encode tells facts apart by who takes them: every router, one of them, or the sink alone.
+func (p *Poster) encode(facts []events.Fact) (changes, provisioned, presence []item, err error) {
 	for _, f := range facts {
 		e, err := events.EncodeFact(f, p.cfg.Name)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		b, err := e.MarshalJSON()
 		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", f.FactType(), err)
+			return nil, nil, nil, fmt.Errorf("%s: %w", f.FactType(), err)
 		}
 		it := item{f, e, b}
-		if _, one := f.(events.DeviceProvisioned); one {
+		switch f.(type) {
+		case events.DeviceProvisioned:
 			provisioned = append(provisioned, it)
-		} else {
+		case events.PresenceFact:
+			presence = append(presence, it)
+		default:
 			changes = append(changes, it)
 		}
 	}
-	return changes, provisioned, nil
+	return changes, provisioned, presence, nil
 }
 
 // targets are the routers behind all names. What is known stays in use where a

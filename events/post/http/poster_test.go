@@ -287,6 +287,28 @@ func TestSinkGetsACopyOfAll(t *testing.T) {
 	}
 }
 
+// TestPresenceIsForSubscribers holds that routers, and what repeats for them, are not asked.
+func TestPresenceIsForSubscribers(t *testing.T) {
+	a, broker, sink := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	a.always(500)
+	connected := events.DeviceConnected{Connection: events.Connection{TenantID: "T", DeviceID: "D", RemoteID: "c", Source: "a", At: time.Now()}}
+	facts := []events.Fact{events.DeviceTTD{TenantID: "T", DeviceID: "D", TTDSeconds: -1, At: time.Now()}, connected}
+	p := poster(t, http.Config{URLs: []string{a.URL}, Fallback: broker.URL, Sink: sink.URL})
+	if err := p.Post(t.Context(), facts); err != nil {
+		t.Error(err)
+	}
+	p.Copy(t.Context(), facts)
+	if err := p.Tell(t.Context(), facts); err != nil {
+		t.Error(err)
+	}
+	if a.count() != 0 || broker.count() != 0 || len(sink.facts()) != 4 {
+		t.Errorf("%d requests to routers, %d to the broker, %d facts for subscribers; want 0, 0, 4", a.count(), broker.count(), len(sink.facts()))
+	}
+	if err := poster(t, http.Config{URLs: []string{a.URL}}).Post(t.Context(), facts); err != nil || a.count() != 0 {
+		t.Errorf("nobody subscribes: %v, %d requests", err, a.count())
+	}
+}
+
 // TestOneBadFactKeepsNothingBack has a router of another version.
 func TestOneBadFactKeepsNothingBack(t *testing.T) {
 	a := listen(t, "127.0.0.1:0")

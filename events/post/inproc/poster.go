@@ -32,14 +32,19 @@ type Others interface {
 
 // Both returns a poster that brings changes of the registry to own and to
 // others, whatever either says. Of a provisioned device one router is told, because it
-// sends an event: own, or another where own has nobody to send it to.
+// sends an event: own, or another where own has nobody to send it to. Facts about the
+// presence of devices are for subscribers only.
 func Both(own Poster, others Others) Poster {
 	return func(ctx context.Context, facts []events.Fact) error {
-		var changes, provisioned []events.Fact
+		var changes, provisioned, copies []events.Fact
 		for _, f := range facts {
-			if f.FactType() == events.TypeDeviceProvisioned {
+			switch f.(type) {
+			case events.DeviceProvisioned:
 				provisioned = append(provisioned, f)
-			} else {
+				copies = append(copies, f)
+			case events.PresenceFact:
+				copies = append(copies, f)
+			default:
 				changes = append(changes, f)
 			}
 		}
@@ -55,8 +60,8 @@ func Both(own Poster, others Others) Poster {
 				}
 			}
 		}
-		if len(provisioned) > 0 {
-			others.Copy(ctx, provisioned)
+		if len(copies) > 0 {
+			others.Copy(ctx, copies)
 		}
 		return errors.Join(errs...)
 	}

@@ -13,6 +13,7 @@ import (
 var (
 	born   events.Fact = events.DeviceProvisioned{TenantID: "T", DeviceID: "D"}
 	change events.Fact = events.RegistryChanged{Type: events.TypeDevicesDeleted, TenantID: "T", Sequence: 1}
+	seen   events.Fact = events.DeviceTTD{TenantID: "T", DeviceID: "D", TTDSeconds: -1}
 	errNo              = errors.New("no")
 )
 
@@ -61,6 +62,8 @@ func TestBoth(t *testing.T) {
 		{"provisioned, not taken here", []events.Fact{born}, errNo, nil, []string{"tell", "copy"}, false},
 		{"provisioned, not taken", []events.Fact{born}, errNo, errNo, []string{"tell", "copy"}, true},
 		{"both", []events.Fact{born, change}, nil, nil, []string{"post", "copy"}, false},
+		{"presence", []events.Fact{seen}, errNo, errNo, []string{"copy"}, false},
+		{"all", []events.Fact{born, seen, change}, nil, nil, []string{"post", "copy"}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := &others{err: tt.other}

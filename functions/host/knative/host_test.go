@@ -119,6 +119,11 @@ func TestWhoMayAskWhat(t *testing.T) {
 	if err := host.Permit(events.TypeRegistryChanges, host.Adapter, host.Function, host.Operator); !errors.Is(err, iot.ErrForbidden) {
 		t.Errorf("others ask for the feed: %v", err)
 	}
+	for kind, may := range map[host.Kind]bool{host.Adapter: true, host.Router: true, host.Function: false, host.Operator: false} {
+		if err := host.Permit(events.TypeNotificationDerive, kind); (err == nil) != may {
+			t.Errorf("%s asks what follows from changes of presence: %v", kind, err)
+		}
+	}
 	for kind, want := range map[knative.Kind][]int{
 		knative.Adapter:  {200, 200, 200, 403, 200, 403, 403},
 		knative.Router:   {403, 200, 200, 200, 200, 403, 403},
