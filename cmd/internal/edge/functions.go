@@ -122,7 +122,7 @@ func (p *Process) Take(ctx context.Context, facts []events.Fact) error {
 		switch f := f.(type) {
 		case events.EventsAppended:
 			p.router.Appended(f.TenantID, f.Partition, f.End)
-		case events.EventDeadLettered: // for subscribers: a router has nothing to do with it
+		case events.EventDeadLettered, events.PresenceFact: // for subscribers: a router has nothing to do with them
 		default:
 			rest = append(rest, f)
 		}
