@@ -15,6 +15,7 @@ const (
 	maxAnnouncement = 60 << 10
 	maxRows         = 1000
 	maxVias         = 100
+	maxID           = 256 // bytes of a tenant or device id
 )
 
 // via says that a gateway acted for a device.
@@ -31,11 +32,12 @@ type via struct {
 type announcement struct {
 	out, set, drop, via []byte
 	limit               int // bytes of the whole message
+	left                int // rows that may still be added
 }
 
 // begin begins a message of at most limit bytes.
 func (a *announcement) begin(adapter string, reset bool, limit int) {
-	a.limit = limit
+	a.limit, a.left = limit, maxRows
 	a.set, a.drop, a.via = a.set[:0], a.drop[:0], a.via[:0]
 	a.out = amqp.AppendDescriptor(a.out[:0], amqp.DescData)
 	a.out = append(a.out, 0xb0, 0, 0, 0, 0) // the size follows
@@ -52,19 +54,28 @@ func (a *announcement) fits() bool {
 	return len(a.out)+len(a.set)+len(a.drop)+len(a.via)+frame <= a.limit
 }
 
-// rows adds as many as there is room for, and returns how many.
+// rows adds as many as there is room for, and returns how many. Rows that no router
+// takes are left out: with one of them it takes nothing of a message.
 func (a *announcement) rows(rows []adapters.Announcement) int {
-	rows = rows[:min(len(rows), maxRows)]
+	rows = rows[:min(len(rows), a.left)]
 	for i := range rows {
+		if !isID(rows[i].Tenant) || !isID(rows[i].Device) {
+			continue
+		}
 		set, drop := len(a.set), len(a.drop)
 		a.row(&rows[i])
 		if !a.fits() {
 			a.set, a.drop = a.set[:set], a.drop[:drop]
+			a.left -= i
 			return i
 		}
 	}
+	a.left -= len(rows)
 	return len(rows)
 }
+
+// isID reports whether routers take an id.
+func isID[T ~string](id T) bool { return id != "" && len(id) <= maxID }
 
 func (a *announcement) row(r *adapters.Announcement) {
 	if r.Gone {
@@ -85,8 +96,11 @@ func (a *announcement) row(r *adapters.Announcement) {
 
 // vias adds as many as there is room for, and returns how many.
 func (a *announcement) vias(vias []via) int {
-	vias = vias[:min(len(vias), maxVias)]
+	vias = vias[:min(len(vias), maxVias, a.left)]
 	for i, v := range vias {
+		if !isID(v.tenant) || !isID(v.device) || !isID(v.gateway) {
+			continue
+		}
 		n := len(a.via)
 		b := append(appendPair(a.via, v.tenant, v.device), ',')
 		a.via = append(appendJSON(b, string(v.gateway)), "],"...)

@@ -56,7 +56,11 @@ func (c *conn) room() uint32 {
 	if c.in.bytes > maxCommandBytes {
 		return 0
 	}
-	return uint32(min(commandCredit, max(maxUnsettled-c.in.unsettled, 0)))
+	unsettled := c.in.unsettled
+	if c.in.link != nil { // and what came with it and is not looked at yet
+		unsettled = max(unsettled, c.in.link.Unsettled())
+	}
+	return uint32(min(commandCredit, max(maxUnsettled-unsettled, 0)))
 }
 
 // replenish gives credit back. The connection is locked.

@@ -35,6 +35,7 @@ type scripted struct {
 	got      []*received
 	states   []senderState
 	outcomes []amqp.Descriptor // of what this router sent
+	answers  []amqp.Raw        // the same, as they came
 	infos    []*peer.PeerInfo
 }
 
@@ -162,6 +163,7 @@ func (r *scripted) handle(ev *peer.Event) {
 		ev.Link.Accept(peer.Attachment{Credit: r.credit})
 	case peer.EventOutcome:
 		r.outcomes = append(r.outcomes, ev.State.StateKind())
+		r.answers = append(r.answers, slices.Clone(ev.State))
 	case peer.EventDetach:
 		r.detached++
 		address, _ := ev.Link.Data.(string)
