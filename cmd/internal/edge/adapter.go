@@ -28,12 +28,22 @@ func (p *Process) openAdapters(_, work context.Context) error {
 	if err != nil {
 		return err
 	}
+	address, err := p.commandAddress()
+	if err != nil {
+		return err
+	}
 	heed := &adapters.NoticeHandlers{} // complete before the first notice: nothing runs yet
+	p.commands = adapters.NewCommands(adapters.CommandsOptions{Logger: p.log})
 	p.downstream, err = downstream.New(downstream.Options{
 		Routers: routers, Instance: p.instance(), Login: peer.ExternalLogin(),
-		CreditWait: p.cfg.CreditWait, SendTimeout: p.cfg.SendTimeout, Notices: heed, Logger: p.log,
+		CreditWait: p.cfg.CreditWait, SendTimeout: p.cfg.SendTimeout, Notices: heed,
+		Commands: p.commands, Address: address, Logger: p.log,
 	})
 	if err != nil {
+		return err
+	}
+	p.commands.AnnounceTo(p.downstream)
+	if err := p.openPresence(); err != nil {
 		return err
 	}
 	if p.parts.MQTT {
@@ -42,6 +52,7 @@ func (p *Process) openAdapters(_, work context.Context) error {
 	if p.parts.HTTP {
 		p.openHTTP(heed)
 	}
+	p.OnClose(p.presence.Close) // before the admissions: it sends for devices that have just gone
 	p.Health.Readiness("router", func(context.Context) (bool, map[string]any) { return p.downstream.Ready(), nil })
 	return nil
 }
@@ -50,6 +61,7 @@ func (p *Process) openAdapters(_, work context.Context) error {
 func (p *Process) openPipeline(heed *adapters.NoticeHandlers, o adapters.Options, limits adapters.AdmissionOptions) *adapters.Pipeline {
 	limits.Invoker, limits.Logger = p.invoker, p.log
 	o.Admissions, o.Downstream = adapters.NewAdmissions(limits), p.downstream
+	o.Commands, o.Presence = p.commands, p.presence
 	p.OnClose(o.Admissions.Close)
 	*heed = append(*heed, o.Admissions)
 	p.Metrics.MustRegister(o.Meter)
@@ -82,6 +94,7 @@ func (p *Process) openMQTT(heed *adapters.NoticeHandlers) {
 	p.mqtt = adaptermqtt.New(adaptermqtt.Options{
 		Pipeline: pipeline, Sessions: p.sessions, Conns: adapters.NewConnLimit(m.ConnectionsPerAddress),
 		NoAuthentication: !m.AuthenticationRequired, MaxInFlight: m.MaxInFlight, Will: m.Will == config.WillPublish, Logger: p.log,
+		CommandAckTimeout: ackTimeout(m.SendMessageToDeviceTimeout), ConnectionEvents: connectionEvents[m.ConnectionEvents],
 	})
 }
 
@@ -141,7 +154,7 @@ func (p *Process) routers(work context.Context) ([]downstream.Router, error) {
 	if p.router == nil {
 		return nil, errors.New("routers is not set: an adapter needs the URL of a router, such as amqps://127.0.0.1:5673")
 	}
-	id, err := auth.NewComponent(auth.Adapter, "up-0")
+	id, err := auth.NewComponent(auth.Adapter, inProcess)
 	if err != nil {
 		return nil, err
 	}

@@ -109,6 +109,8 @@ type Process struct {
 	follower   *notices.Follower // of the registry, for the router
 	ingress    *notices.Ingress
 	downstream *downstream.Set
+	commands   *adapters.Commands // to devices of all adapters
+	presence   *adapters.Presence // of devices, as applications are told
 	http       *adapterhttp.Adapter
 	mqtt       *adaptermqtt.Adapter
 	sessions   *adapters.Sessions // of devices that stay connected
