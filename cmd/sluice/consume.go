@@ -1,36 +1,25 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"crypto/tls"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
-	"os"
-	"path/filepath"
-	"strings"
+	"math/rand/v2"
 	"time"
-	"unicode/utf8"
 
 	goamqp "github.com/Azure/go-amqp"
 	"github.com/spf13/cobra"
-
-	"github.com/sluice-iot/sluice/internal/config"
-	"github.com/sluice-iot/sluice/internal/listen"
 )
 
-// defaultNorthbound is where a router listens for applications on this machine.
-const defaultNorthbound = "amqp://127.0.0.1:15672"
-
-// consumeFlags say where to consume from and how to print.
+// consumeFlags say where to consume from, what, and how to print it.
 type consumeFlags struct {
-	data, url, user, password, ca, output string
-	container                             string // container-id; empty = that of consume
-	count                                 int
+	applicationFlags
+	consumeFilter
+	output  string
+	count   int
+	once    bool // end when the connection is lost
+	release bool
 }
 
 func newConsumeCommand() *cobra.Command {
@@ -38,207 +27,188 @@ func newConsumeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "consume telemetry|event TENANT",
 		Short: "Print the messages of a tenant's devices, one a line",
-		Long: `Print the messages of a tenant's devices, one a line, until interrupted.
+		Long: `Print the messages of a tenant's devices, one a line, until interrupted: to
+standard output; what the connection does goes to standard error. Each message
+is accepted once it is printed. A notification of how long a device can be
+reached (a ttd) is told in words. -o json prints all there is of a message, one
+object a line: annotations, such as x-opt-retain and the trace context, too.
 
-On the machine of a demo (sluice up --demo) the user, the password and the CA
-are found in the data folder: --data, SLUICE_DATA, ./data or the XDG data
-folder. Elsewhere give --url, --user and --password, or SLUICE_URL, SLUICE_USER
-and SLUICE_PASSWORD. Each message is accepted once it is printed.`,
+A connection that is lost is made again, after 0.5 s at first and 30 s at most;
+what was not accepted comes again then. A wrong user or a missing permission
+ends the command, and so does a router that cannot be reached at the start.
+
+Filters choose what is printed; all that are given have to match, and of the
+same one given several times any. * stands for any run of characters, ? for one.
+A consumer with filters takes ALL messages that it is given, also those that it
+does not print: another consumer of the tenant does not get them. With --release
+telemetry that does not match is released instead: its device learns that nobody
+took it, as without a consumer. Events that were released would come again and
+again, so there it is refused. How many were not printed is told at the end.
+
+Exit code 0: interrupted, or --count messages were printed. Exit code 1: the
+first connection failed, the permission is missing, or printing failed.
+` + applicationFlagsHelp,
+		Example: `  sluice consume telemetry DEMO
+  sluice consume event DEMO --device 'meter-*' --since 10m -o json
+  sluice consume event DEMO --ttd-only
+  sluice consume telemetry DEMO --property site=Kiel --content-type 'text/*' -n 10
+  sluice consume telemetry ACME --url amqps://host:15671 --ca ca.crt --user shop --password ...`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 || args[0] != "telemetry" && args[0] != "event" {
 				return errors.New("expected telemetry or event, and a tenant: sluice consume telemetry TENANT")
 			}
-			return nil
+			return checkName("tenant", args[1])
 		},
+		ValidArgsFunction: completeConsume,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.output != "text" && f.output != "json" {
-				return fmt.Errorf("--output %q: expected text or json", f.output)
-			}
-			if f.count < 0 {
-				return fmt.Errorf("--count %d: expected a number of messages, or 0 for no end", f.count)
+			if err := f.check(args[0]); err != nil {
+				return err
 			}
 			if err := f.complete(); err != nil {
 				return err
 			}
-			return f.consume(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0]+"/"+args[1])
+			c := &consumer{consumeFlags: &f, address: args[0] + "/" + args[1], out: cmd.OutOrStdout(), info: cmd.ErrOrStderr()}
+			return c.run(cmd.Context())
 		},
 	}
-	cmd.Flags().StringVar(&f.data, "data", "", "data `folder` of an installation on this machine")
-	cmd.Flags().StringVar(&f.url, "url", "", "router, such as amqps://host:15671 (default "+defaultNorthbound+")")
-	cmd.Flags().StringVar(&f.user, "user", "", "application `name`")
-	cmd.Flags().StringVar(&f.password, "password", "", "its `secret`")
-	cmd.Flags().StringVar(&f.ca, "ca", "", "CA certificate `file` to believe, for amqps")
-	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
-	cmd.Flags().IntVarP(&f.count, "count", "n", 0, "stop after so many messages")
+	f.applicationFlags.add(cmd.Flags())
+	f.consumeFilter.add(cmd.Flags())
+	cmd.Flags().IntVarP(&f.count, "count", "n", 0, "stop after so many printed messages")
+	cmd.Flags().BoolVar(&f.release, "release", false, "release telemetry that does not match instead of taking it")
+	cmd.Flags().BoolVar(&f.once, "no-reconnect", false, "end when the connection is lost")
+	outputFlag(cmd, &f.output)
 	return cmd
 }
 
-// complete takes what was not given from the environment, then from the demo.
-func (f *consumeFlags) complete() error {
-	demo := env{}
-	var looked string
-	opts := config.Options{Env: os.Environ(), Find: true}
-	if f.data != "" {
-		opts.Flags = []config.Flag{{Path: "data", Value: f.data, Name: "--data"}}
+func (f *consumeFlags) check(kind string) error {
+	if _, err := checkOutput(f.output); err != nil {
+		return err
 	}
-	if l, err := config.Load(opts); err == nil {
-		looked = filepath.Join(l.Data, demoFile)
-		if e, err := readEnv(looked); err == nil {
-			demo = e
-		}
-		if e, err := readEnv(filepath.Join(l.Data, operatorFile)); err == nil {
-			demo["SLUICE_ROUTER_URL"] = e["SLUICE_ROUTER_URL"]
-		}
+	if f.count < 0 {
+		return fmt.Errorf("--count %d: expected a number of messages, or 0 for no end", f.count)
 	}
-	for _, v := range []struct {
-		to        *string
-		name, key string
-		or        string
-	}{
-		{&f.url, "SLUICE_URL", "SLUICE_ROUTER_URL", defaultNorthbound},
-		{&f.user, "SLUICE_USER", "SLUICE_APP_USER", ""},
-		{&f.password, "SLUICE_PASSWORD", "SLUICE_APP_PASSWORD", ""},
-		{&f.ca, "SLUICE_CA", "SLUICE_CA", ""},
-	} {
-		for _, from := range []string{os.Getenv(v.name), demo[v.key], v.or} {
-			if *v.to == "" {
-				*v.to = from
-			}
-		}
+	if f.release && kind == "event" {
+		return errors.New("--release is for telemetry: a released event would come again and again")
 	}
-	if f.user == "" || f.password == "" {
-		return fmt.Errorf("who are you? give --user and --password (there is no demo at %s)", looked)
-	}
-	return nil
+	return f.consumeFilter.compile(time.Now())
 }
 
-func (f *consumeFlags) consume(ctx context.Context, out, info io.Writer, address string) error {
-	conn, err := f.dial(ctx)
+// consumer prints messages until its context ends.
+type consumer struct {
+	*consumeFlags
+	address   string
+	out, info io.Writer
+
+	printed, passed int
+	connected       bool // once, at least
+	delay           time.Duration
+}
+
+// How long a consumer waits before it connects again: doubled each time.
+const (
+	minReconnect = 500 * time.Millisecond
+	maxReconnect = 30 * time.Second
+)
+
+// fatal is an error that connecting again does not mend.
+type fatal struct{ error }
+
+func (c *consumer) run(ctx context.Context) error {
+	defer c.sum()
+	for {
+		err := c.session(ctx)
+		var f fatal
+		switch {
+		case ctx.Err() != nil || err == nil:
+			return nil
+		case errors.As(err, &f):
+			return f.error
+		case !c.connected || c.once || hopeless(err):
+			return c.explain(err)
+		}
+		c.delay = min(max(2*c.delay, minReconnect), maxReconnect)
+		wait := c.delay/2 + rand.N(c.delay/2+1)
+		fmt.Fprintf(c.info, "%v; connecting again in %s\n", plainError(err), wait.Round(100*time.Millisecond))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// explain says what a person can do about an error.
+func (c *consumer) explain(err error) error {
+	var ae *goamqp.Error
+	if errors.As(err, &ae) && ae.Condition == goamqp.ErrCondUnauthorizedAccess && ae.Description != "" {
+		return fmt.Errorf("%s may not consume from %s: %w", c.user, c.address, plainError(err))
+	}
+	return err
+}
+
+// session consumes on one connection. It returns nil when enough was printed.
+func (c *consumer) session(ctx context.Context) error {
+	conn, err := c.dial(ctx, "sluice-consume")
 	if err != nil {
-		return fmt.Errorf("connect to %s: %w", f.url, plainError(err))
+		return fmt.Errorf("connect to %s: %w", c.url, plainError(err))
 	}
 	defer conn.Close()
 	session, err := conn.NewSession(ctx, nil)
 	if err != nil {
-		return plainError(err)
+		return err
 	}
-	receiver, err := session.NewReceiver(ctx, address, &goamqp.ReceiverOptions{Credit: 100})
+	receiver, err := session.NewReceiver(ctx, c.address, &goamqp.ReceiverOptions{Credit: 100})
 	if err != nil {
-		return fmt.Errorf("consume from %s: %w", address, plainError(err))
+		return fmt.Errorf("consume from %s: %w", c.address, err)
 	}
-	fmt.Fprintf(info, "waiting for messages on %s; Ctrl-C ends\n", address)
-	for n := 0; f.count == 0 || n < f.count; n++ {
+	c.hello()
+	for c.count == 0 || c.printed < c.count {
 		m, err := receiver.Receive(ctx, nil)
-		if ctx.Err() != nil {
-			return nil
-		}
 		if err != nil {
-			return plainError(err)
-		}
-		if err := f.print(out, m); err != nil {
 			return err
 		}
-		if err := receiver.AcceptMessage(context.WithoutCancel(ctx), m); err != nil {
-			return plainError(err)
+		c.delay = 0
+		if err := c.take(context.WithoutCancel(ctx), receiver, m); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (f *consumeFlags) dial(ctx context.Context) (*goamqp.Conn, error) {
-	u, err := url.Parse(f.url)
-	if err != nil || u.Scheme != "amqp" && u.Scheme != "amqps" || u.Host == "" {
-		return nil, fmt.Errorf("expected a URL such as amqp://host:15672 or amqps://host:15671")
+func (c *consumer) hello() {
+	again := ""
+	if c.connected {
+		again = " again"
 	}
-	opts := &goamqp.ConnOptions{SASLType: goamqp.SASLTypePlain(f.user, f.password), ContainerID: cmp.Or(f.container, "sluice-consume")}
-	if u.Scheme == "amqps" {
-		conf := func(name string) *tls.Config { return &tls.Config{ServerName: name} }
-		if f.ca != "" {
-			if conf, err = listen.ClientTLS(listen.Files{CA: f.ca}, nil); err != nil {
-				return nil, err
-			}
-		}
-		opts.TLSConfig = conf(u.Hostname())
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	return goamqp.Dial(ctx, u.Scheme+"://"+u.Host, opts)
+	c.connected = true
+	fmt.Fprintf(c.info, "waiting%s for messages on %s; Ctrl-C ends\n", again, c.address)
 }
 
-// plainError makes go-amqp's errors readable on one line.
-func plainError(err error) error {
-	var ae *goamqp.Error
-	if errors.As(err, &ae) {
-		if ae.Condition == "amqp:unauthorized-access" && ae.Description == "" {
-			return errors.New("name or secret is wrong")
+// take prints a message, or not, and settles it.
+func (c *consumer) take(ctx context.Context, receiver *goamqp.Receiver, m *goamqp.Message) error {
+	if !c.match(m) {
+		c.passed++
+		if c.release {
+			return receiver.ReleaseMessage(ctx, m)
 		}
-		return fmt.Errorf("%s: %s", ae.Condition, ae.Description)
+		return receiver.AcceptMessage(ctx, m)
 	}
-	if text := err.Error(); strings.Contains(text, "SASL PLAIN auth failed") {
-		return errors.New("name or secret is wrong")
+	if err := printMessage(c.out, c.output == "json", m); err != nil {
+		return fatal{err}
 	}
-	return err
+	c.printed++
+	return receiver.AcceptMessage(ctx, m)
 }
 
-// printed is one message for machines: payload is text, or payload-base64 is not.
-type printed struct {
-	Device      any            `json:"device"`
-	Address     string         `json:"address,omitempty"`
-	ContentType string         `json:"content-type,omitempty"`
-	Created     *time.Time     `json:"created,omitempty"`
-	ID          any            `json:"id,omitempty"`
-	Payload     *string        `json:"payload,omitempty"`
-	Base64      string         `json:"payload-base64,omitempty"`
-	Properties  map[string]any `json:"properties,omitempty"`
-}
-
-func (f *consumeFlags) print(out io.Writer, m *goamqp.Message) error {
-	p := describe(m)
-	if f.output == "json" {
-		return json.NewEncoder(out).Encode(p)
+// sum tells what the filters kept from being seen.
+func (c *consumer) sum() {
+	if c.passed == 0 {
+		return
 	}
-	payload := p.Base64
-	if p.Payload != nil {
-		payload = oneLine(*p.Payload)
+	what := "taken"
+	if c.release {
+		what = "released"
 	}
-	at := ""
-	if p.Created != nil {
-		at = p.Created.Local().Format("15:04:05.000") + " "
-	}
-	_, err := fmt.Fprintf(out, "%s%v %s %s\n", at, p.Device, p.ContentType, payload)
-	return err
-}
-
-func describe(m *goamqp.Message) printed {
-	p := printed{Device: m.ApplicationProperties["device_id"], Properties: m.ApplicationProperties}
-	if q := m.Properties; q != nil {
-		p.ID, p.Created = q.MessageID, q.CreationTime
-		if q.To != nil {
-			p.Address = *q.To
-		}
-		if q.ContentType != nil {
-			p.ContentType = *q.ContentType
-		}
-	}
-	body := m.GetData()
-	if text, ok := m.Value.(string); ok {
-		body = []byte(text)
-	}
-	if utf8.Valid(body) {
-		text := string(body)
-		p.Payload = &text
-	} else {
-		p.Base64 = base64.StdEncoding.EncodeToString(body)
-	}
-	return p
-}
-
-// oneLine keeps a payload from breaking the line or the terminal.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, s)
+	fmt.Fprintf(c.info, "%s printed; %s did not match and %s %s\n", counted(c.printed, "message"), counted(c.passed, "message"),
+		map[bool]string{true: "was", false: "were"}[c.passed == 1], what)
 }

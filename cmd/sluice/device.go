@@ -12,12 +12,6 @@ import (
 	"github.com/sluice-iot/sluice/internal/config"
 )
 
-func newDeviceCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "device", Short: "Work on the devices of a tenant"}
-	cmd.AddCommand(newDeviceImportCommand())
-	return cmd
-}
-
 // importFlags say how a file is sent to the management API.
 type importFlags struct {
 	managementFlags

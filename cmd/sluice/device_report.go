@@ -5,14 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"time"
-
-	"github.com/mattn/go-isatty"
 )
-
-// progressInterval is how often a terminal is told how far it is.
-const progressInterval = 200 * time.Millisecond
 
 // bulkLine is a line of the answer to a bulk request: a result, or the sums
 // where Done is there.
@@ -41,23 +35,16 @@ type bulkSums struct {
 
 // report says what became of the lines.
 type report struct {
-	out      *bufio.Writer
-	err      io.Writer
-	json     bool
-	terminal bool
-	size     int64 // of the input, -1 = not known
-	sums     bulkSums
-	began    time.Time
-	shown    time.Time
-	drawn    bool // a line of progress stands on the terminal
+	out  *bufio.Writer
+	err  io.Writer
+	json bool
+	size int64 // of the input, -1 = not known
+	sums bulkSums
+	line *progress
 }
 
 func newReport(out, err io.Writer, json bool, size int64) *report {
-	r := &report{out: bufio.NewWriter(out), err: err, json: json, size: size, began: time.Now()}
-	if f, ok := err.(*os.File); ok {
-		r.terminal = isatty.IsTerminal(f.Fd())
-	}
-	return r
+	return &report{out: bufio.NewWriter(out), err: err, json: json, size: size, line: newProgress(err, "items")}
 }
 
 // add takes a result, whose line is that of the input.
@@ -89,26 +76,20 @@ func (r *report) failed(l bulkLine) {
 
 // say prints a line for people.
 func (r *report) say(format string, args ...any) {
-	if r.drawn {
-		fmt.Fprint(r.err, "\r\x1b[K")
-		r.drawn = false
-	}
+	r.line.end()
 	fmt.Fprintf(r.err, format+"\n", args...)
 }
 
 // progress shows a terminal how far it is. read is how much of the input was read.
 func (r *report) progress(read int64) {
-	now := time.Now()
-	if !r.terminal || now.Sub(r.shown) < progressInterval {
+	p := r.line
+	now := p.now()
+	if !p.terminal || now.Sub(p.shown) < progressInterval {
 		return
 	}
-	r.shown, r.drawn = now, true
-	part := ""
-	if r.size > 0 {
-		part = fmt.Sprintf(", %d%% of the file", min(100*read/r.size, 100))
-	}
-	fmt.Fprintf(r.err, "\r\x1b[K%d items, %d failed, %.0f a second%s", r.sums.Items, r.sums.Failed,
-		float64(r.sums.Items)/max(now.Sub(r.began).Seconds(), 0.001), part)
+	took := now.Sub(p.began)
+	p.draw(now, fmt.Sprintf("%s%d items, %d failed, %.0f a second", portion(read, r.size, took), r.sums.Items, r.sums.Failed,
+		float64(r.sums.Items)/max(took.Seconds(), 0.001)))
 }
 
 // flush writes the results that came: those of a request are safe before the
@@ -134,7 +115,7 @@ func (r *report) finish(err error) error {
 		err = e
 	}
 	r.say("%d items in %s and %s: %d done, %d failed", r.sums.Items, counted(r.sums.Requests, "request"),
-		time.Since(r.began).Round(time.Millisecond), r.sums.Succeeded, r.sums.Failed)
+		time.Since(r.line.began).Round(time.Millisecond), r.sums.Succeeded, r.sums.Failed)
 	if err == nil && r.sums.Failed > 0 {
 		err = fmt.Errorf("%d of %d items failed", r.sums.Failed, r.sums.Items)
 	}

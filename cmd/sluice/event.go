@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -27,18 +26,10 @@ func newEventCommand() *cobra.Command {
 
 // eventCommand completes a command that asks the management API.
 func eventCommand(cmd *cobra.Command, run func(ctx context.Context, c *managementClient, args []string, out io.Writer) error) *cobra.Command {
-	var f managementFlags
-	f.add(cmd.Flags())
-	cmd.Long += "\n" + managementFlagsHelp
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		client, err := f.open()
-		if err != nil {
-			return err
-		}
-		defer client.close()
-		return run(cmd.Context(), client, args, cmd.OutOrStdout())
-	}
-	return cmd
+	cmd.ValidArgsFunction = completeTenantDevice(1)
+	return managed(cmd, func(cmd *cobra.Command, c *managementClient, args []string) error {
+		return run(cmd.Context(), c, args, cmd.OutOrStdout())
+	})
 }
 
 func newEventStatCommand() *cobra.Command {
@@ -219,44 +210,22 @@ func (c *managementClient) untilDone(ctx context.Context, out io.Writer, what st
 	return ctx.Err()
 }
 
-// maxEventReply bounds what is read of an answer: a page has 1 MiB of messages, in base64.
-const maxEventReply = 8 << 20
-
 // events makes one request below /v1/events and decodes its answer.
 func (c *managementClient) events(ctx context.Context, method, path string, query url.Values, body, into any) ([]byte, error) {
-	var send io.Reader
+	q := apiRequest{method: method, path: "/v1/events/" + path, query: query}
 	if body != nil {
 		text, err := json.Marshal(body)
 		if err != nil {
 			return nil, err
 		}
-		send = bytes.NewReader(text)
+		q.body = text
 	}
-	u := c.base.JoinPath("/v1/events/" + path)
-	u.RawQuery = query.Encode()
-	r, err := http.NewRequestWithContext(ctx, method, u.String(), send)
+	reply, err := c.call(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	r.SetBasicAuth(c.user, c.password)
-	if body != nil {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	reply, err := c.http.Do(r)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.base.Host, plainHTTPError(ctx, err))
-	}
-	defer reply.Body.Close()
-	if reply.StatusCode != http.StatusOK {
-		text, _ := failureText(reply)
-		return nil, fmt.Errorf("%s (%d)", text, reply.StatusCode)
-	}
-	text, err := io.ReadAll(io.LimitReader(reply.Body, maxEventReply))
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(text, into); err != nil {
+	if err := json.Unmarshal(reply.body, into); err != nil {
 		return nil, fmt.Errorf("%s answers what is no JSON: %v", c.base.Host, err)
 	}
-	return text, nil
+	return reply.body, nil
 }

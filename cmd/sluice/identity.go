@@ -5,19 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sluice-iot/sluice/internal/auth"
 )
-
-func newIdentityCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "identity", Short: "Manage who may connect"}
-	cmd.AddCommand(newIdentityAddCommand())
-	return cmd
-}
 
 // newIdentity is what identity add was asked for.
 type newIdentity struct {
@@ -33,8 +26,9 @@ func newIdentityAddCommand() *cobra.Command {
 	var n newIdentity
 	var output string
 	cmd := &cobra.Command{
-		Use:   "add NAME",
-		Short: "Add an application or an operator and print its new secret, once",
+		Use:     "add NAME",
+		Aliases: []string{"create"},
+		Short:   "Add an application or an operator and print its new secret, once",
 		Long: "Add an entry to the identities file with a new secret of 256 random bits. Only its hash is kept;\n" +
 			"the secret is printed once. A running router takes the entry up within seconds.\n\n" +
 			"An application gets what applications of its tenants need (--tenant), or single authorities\n" +
@@ -53,34 +47,36 @@ func newIdentityAddCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	s := addSettings(flags)
+	flags.BoolVar(&n.operator, "operator", false, "add an operator of the management API")
+	n.addRights(flags)
+	flags.StringVar(&n.certificate, "certificate", "", "the operator logs in by the client certificate with this common `name` or subject, and has no secret")
+	outputFlag(cmd, &output)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		n.name = args[0]
+		if _, err := checkOutput(output); err != nil {
+			return err
+		}
+		path, err := identitiesFile(s)
+		if err != nil {
+			return err
+		}
+		secret, err := n.add(path)
+		if err != nil {
+			return err
+		}
+		return n.print(cmd.OutOrStdout(), output, secret, path)
+	}
+	return cmd
+}
+
+// addRights declares the flags that say what an identity may do.
+func (n *newIdentity) addRights(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&n.tenants, "tenant", nil, "a `tenant` to consume from and send commands to; for operators: to manage (default all)")
 	flags.StringSliceVar(&n.read, "read", nil, "an `address` to receive from; one * stands for one segment")
 	flags.StringSliceVar(&n.write, "write", nil, "an `address` to send to")
 	flags.StringSliceVar(&n.execute, "execute", nil, "an `operation` to have done, such as 'credentials/DEMO:*'")
-	flags.BoolVar(&n.operator, "operator", false, "add an operator of the management API")
 	flags.BoolVar(&n.readOnly, "read-only", false, "the operator may look, not change")
 	flags.BoolVar(&n.export, "export", false, "the operator may export tenants, with hashes of passwords and pre-shared keys, if it may read them")
-	flags.StringVar(&n.certificate, "certificate", "", "the operator logs in by the client certificate with this common `name` or subject, and has no secret")
-	flags.StringVarP(&output, "output", "o", "text", "text or json")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		n.name = args[0]
-		if output != "text" && output != "json" {
-			return fmt.Errorf("--output %s: expected text or json", output)
-		}
-		loaded, err := s.Load(nil, true)
-		if err != nil {
-			return err
-		}
-		if _, err := os.Stat(filepath.Dir(loaded.Identities)); err != nil {
-			return fmt.Errorf("no installation at %s: start `sluice up` first, or name it with --data or the file with --identities", filepath.Dir(loaded.Identities))
-		}
-		secret, err := n.add(loaded.Identities)
-		if err != nil {
-			return err
-		}
-		return n.print(cmd.OutOrStdout(), output, secret, loaded.Identities)
-	}
-	return cmd
 }
 
 func (n *newIdentity) add(path string) (secret string, err error) {
@@ -101,6 +97,14 @@ func (n *newIdentity) addOperator(path string) (string, error) {
 	if len(n.read)+len(n.write)+len(n.execute) > 0 {
 		return "", errors.New("--read, --write and --execute are for applications; an operator has --tenant, --read-only and --export")
 	}
+	if n.certificate != "" {
+		return "", auth.AddCertifiedOperator(path, n.name, n.certificate, n.scopes())
+	}
+	return auth.AddOperator(path, n.name, n.scopes())
+}
+
+// scopes are what an operator may do, by tenant.
+func (n *newIdentity) scopes() map[string]auth.Activity {
 	may := auth.Read | auth.Write
 	if n.readOnly {
 		may = auth.Read
@@ -115,10 +119,7 @@ func (n *newIdentity) addOperator(path string) (string, error) {
 	if len(scopes) == 0 {
 		scopes["*"] = may
 	}
-	if n.certificate != "" {
-		return "", auth.AddCertifiedOperator(path, n.name, n.certificate, scopes)
-	}
-	return auth.AddOperator(path, n.name, scopes)
+	return scopes
 }
 
 // authorities are what applications of the tenants need, and what was asked for.

@@ -43,16 +43,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "sluice",
-		Short:         "Connect devices to applications over AMQP 1.0 and CloudEvents",
+		Use:   "sluice",
+		Short: "Connect devices to applications over AMQP 1.0 and CloudEvents",
+		Long: `Sluice connects devices to applications over AMQP 1.0 and CloudEvents. This
+program is the platform itself (up, or its parts: router, adapter, function), and
+what operators and applications do with it. Try it:
+
+  sluice up --demo
+  sluice consume telemetry DEMO
+
+More to read: sluice help topics`,
 		Version:       observe.Version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.AddCommand(
 		newUpCommand(), newRouterCommand(), newAdapterCommand(), newFunctionCommand(),
-		newConsumeCommand(), newCertsCommand(), newIdentityCommand(), newConfigCommand(),
-		newTenantCommand(), newDeviceCommand(), newEventCommand(), newRegistryCommand(), newHealthCommand(),
+		newConsumeCommand(), newCommandCommand(), newCertsCommand(), newIdentityCommand(), newConfigCommand(),
+		newTenantCommand(), newDeviceCommand(), newCredentialsCommand(), newEventCommand(), newRegistryCommand(), newHealthCommand(),
 	)
+	root.AddCommand(newTopics()...)
 	return root
 }

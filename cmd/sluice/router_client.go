@@ -45,7 +45,7 @@ type routerConn struct {
 }
 
 func (f *routerFlags) open(ctx context.Context) (_ *routerConn, err error) {
-	conn, err := (&consumeFlags{url: f.url, user: f.user, password: f.password, ca: f.ca, container: "sluice-router-command"}).dial(ctx)
+	conn, err := f.dial(ctx, "sluice-router-command")
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", f.url, plainError(err))
 	}

@@ -11,12 +11,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newTenantCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "tenant", Short: "Move a whole tenant to a file and back"}
-	cmd.AddCommand(newTenantExportCommand(), newTenantImportCommand())
-	return cmd
-}
-
 func newTenantImportCommand() *cobra.Command {
 	var f importFlags
 	cmd := &cobra.Command{
