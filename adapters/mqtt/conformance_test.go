@@ -29,7 +29,7 @@ func TestConformance(t *testing.T) {
 		client.InsecureSkipVerify = true // whatever host it asks for
 		return &harness{t: t, a: a, sessions: sessions, addr: serve(t, a, nil), secure: serve(t, a, server), config: client}
 	}
-	adaptertest.Run(t, adaptertest.Harness{Type: mqtt.Type, Certificates: true, Tokens: true, TTL: true, Connections: true, Start: start})
+	adaptertest.Run(t, adaptertest.Harness{Type: mqtt.Type, Certificates: true, Tokens: true, TTL: true, Connections: true, Commands: true, Notifies: true, Start: start})
 }
 
 // harness speaks MQTT 5, for its reason codes, and learns of failures by the

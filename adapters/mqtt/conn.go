@@ -193,7 +193,6 @@ func (c *conn) unexpired() error {
 
 // finish ends the connection after err, and waits for what it still has to do.
 func (c *conn) finish(err error) {
-	c.closeSubscriptions()
 	c.mu.Lock()
 	var f *fault
 	switch {
@@ -210,6 +209,7 @@ func (c *conn) finish(err error) {
 	}
 	c.out.corked = false
 	c.kick()
+	c.closeSubscriptions()
 	for c.out.flushing || !c.closed {
 		c.cond.Wait()
 	}

@@ -19,6 +19,9 @@ import (
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
+// request is the id of a command that somebody waits for the response to.
+const request = "003abcreply"
+
 const gatewayUser = string(adaptertest.Gateway) + "@" + string(adaptertest.Tenant)
 
 // held is a way to the applications on which each message waits for the test.
@@ -288,7 +291,11 @@ func TestRefusedPublish(t *testing.T) {
 		{"unknown device", gatewayUser, "t//nobody", 1, 404, false, 0x87},
 		{"disabled device", gatewayUser, "t//device-off", 1, 404, false, 0x87},
 		{"device of another gateway", gatewayUser, "t//device-3", 1, 403, true, 0x87},
-		{"command response", deviceUser, "command///res/1/200", 1, 404, false, 0x90},
+		{"command response without status", deviceUser, "command///res/00rep", 1, 400, false, 0x90},
+		{"command response with a bad request id", deviceUser, "command///res/1/200", 1, 400, false, 0x83},
+		{"command response with a bad status", deviceUser, "command///res/" + request + "/OK", 1, 400, false, 0x83},
+		{"command response with a status of none", deviceUser, "c///s/" + request + "/302", 0, 400, false, 0x83},
+		{"command response for another's device", gatewayUser, "c//device-3/s/" + request + "/200", 1, 403, true, 0x87},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, subscribed := range []bool{false, true} {

@@ -141,12 +141,13 @@ func (s *subscription) close(quiet bool) {
 	}
 }
 
-// closeSubscriptions ends all subscriptions of a client that is gone.
+// closeSubscriptions ends all subscriptions of a client that is gone. c.mu is held,
+// but not while they are closed.
 func (c *conn) closeSubscriptions() {
-	c.mu.Lock()
 	list, quiet := c.subs.list, c.untold || c.a.ctx.Err() != nil
 	c.subs.list = nil
 	c.mu.Unlock()
+	defer c.mu.Lock()
 	for _, s := range list {
 		s.close(quiet)
 	}
