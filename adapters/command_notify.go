@@ -24,7 +24,7 @@ func (s *CommandSubscription) notifySubscribed(ctx context.Context) error {
 		return ctx.Err()
 	}
 	s.p.o.Commands.o.Logger.Debug("applications cannot be told that a device takes commands",
-		"tenant", s.who.Tenant(), "device", s.who.Device(), "err", err)
+		"tenant", s.key().tenant, "device", s.key().device, "err", err)
 	return nil
 }
 
@@ -35,7 +35,7 @@ func (s *CommandSubscription) notifyUnsubscribed() {
 }
 
 func (s *CommandSubscription) notification(kind events.PresenceKind, at time.Time) Notification {
-	return Notification{Change: events.PresenceChange{Kind: kind, At: at}, Who: s.who, Pipeline: s.p, Address: s.address}
+	return Notification{Change: events.PresenceChange{Kind: kind, At: at}, Who: s.admission(), Pipeline: s.p, Address: s.address}
 }
 
 // tellUplink tells subscribers how long a device listens that sent m.

@@ -3,12 +3,14 @@ package adapters_test
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/adapters/adaptertest"
+	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
@@ -126,6 +128,85 @@ func TestNotificationsThatNobodyTakes(t *testing.T) {
 		release()
 		if got := w.ttds(); !slices.Equal(got, []int{-1, -1, 0}) {
 			t.Errorf("got notifications with ttd %v, want each -1, and a 0 of the one whose context ended", got)
+		}
+	})
+}
+
+// TestNotificationAfterRenewal: what leaves when a device goes is let in by what is known
+// then, not by what was known when it came.
+func TestNotificationAfterRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCommandWorld(t, adapters.CommandsOptions{}).withPresence(t)
+		ss := adapters.NewSessions(w.p, adapters.SessionOptions{})
+		t.Cleanup(ss.Close)
+		s, err := ss.Open(t.Context(), passwordLogin(t, adaptertest.Device, adaptertest.Password), home, func(error) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		who, err := s.Admit(t.Context(), "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := w.subscribe(t, adaptertest.Device, func(s *adapters.Subscribe) { s.Who, s.Notify = who, true })
+		ss.Notice(adapters.Notice{Type: adapters.NoticeCredentials, Tenant: adaptertest.Tenant, Device: adaptertest.Device})
+		synctest.Wait()
+		d.Close(false)
+		if got := w.ttds(); !slices.Equal(got, []int{-1, 0}) {
+			t.Fatalf("got notifications with ttd %v, want -1 and 0", got)
+		}
+		sent := w.down.Sent()
+		if sent[0].Assertion == sent[1].Assertion {
+			t.Errorf("both carry the assertion %q, want the later one a renewed one", sent[0].Assertion)
+		}
+	})
+}
+
+// posted keeps facts.
+type posted struct {
+	mu    sync.Mutex
+	facts []events.Fact
+}
+
+func (p *posted) Post(_ context.Context, facts []events.Fact) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.facts = append(p.facts, facts...)
+	return nil
+}
+
+// TestUplinkIsTold: subscribers to facts hear how long a device listens that sent
+// something, once it was sent; applications see it in what was sent.
+func TestUplinkIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCommandWorld(t, adapters.CommandsOptions{})
+		subscriber := &posted{}
+		presence := adapters.NewPresence(adapters.PresenceOptions{Invoker: w.inv, Poster: subscriber})
+		t.Cleanup(presence.Close)
+		w.world = newWorld(t, adapters.Options{Presence: presence})
+		send := func(ttd int, outcome error) {
+			w.down.Outcome(func(*iot.Message) error { return outcome })
+			up := telemetry("x")
+			if up.TTD = &ttd; ttd == 0 {
+				up.TTD = nil
+			}
+			w.publish(t, up)
+			w.p.Submit(w.admit(t, adaptertest.Device2), &up, func(error) {})
+		}
+		send(7, nil)
+		time.Sleep(time.Millisecond) // what is sent later is another fact
+		send(-1, nil)
+		send(0, nil)
+		send(8, iot.ErrNoCredit)
+		synctest.Wait()
+		var got []int
+		for _, f := range subscriber.facts {
+			got = append(got, f.(events.DeviceTTD).TTDSeconds)
+		}
+		if !slices.Equal(got, []int{7, 7}) {
+			t.Errorf("subscribers were told of %v seconds, want 7 of each device", got)
+		}
+		if n := len(w.down.Sent()); n != 8 {
+			t.Errorf("%d messages left, want the 8 uploads alone", n)
 		}
 	})
 }

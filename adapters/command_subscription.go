@@ -31,7 +31,7 @@ type Subscribe struct {
 // closed, the one before it does again.
 type CommandSubscription struct {
 	p       *Pipeline
-	who     Admission
+	who     Admission // e is nil where the session's own answer is meant, which may be renewed
 	address string
 	deliver func(*Command, func(error))
 
@@ -68,7 +68,7 @@ func (p *Pipeline) Subscribe(ctx context.Context, s Subscribe) (*CommandSubscrip
 		c.open.Add(-1)
 		return nil, errTooManySubscriptions
 	}
-	sub := &CommandSubscription{p: p, who: s.Who, address: s.Address, deliver: s.Deliver, all: s.All, notify: s.Notify}
+	sub := &CommandSubscription{p: p, who: s.Who.lasting(), address: s.Address, deliver: s.Deliver, all: s.All, notify: s.Notify}
 	if !s.Until.IsZero() {
 		sub.until = max(s.Until.UnixMilli(), 1)
 	}
@@ -113,7 +113,27 @@ func (s *CommandSubscription) Close(quiet bool) {
 	}
 }
 
-func (s *CommandSubscription) key() commandKey { return commandKey{s.who.Tenant(), s.who.Device()} }
+// lasting is a for who keeps it: without the answer that a session will renew.
+func (a Admission) lasting() Admission {
+	if a.s.owns(a.e) {
+		a.e = nil
+	}
+	return a
+}
+
+// admission is by what the device is let in now.
+func (s *CommandSubscription) admission() Admission {
+	who := s.who
+	if who.e == nil {
+		who.e = who.s.own.Load()
+	}
+	return who
+}
+
+func (s *CommandSubscription) key() commandKey {
+	who := s.admission()
+	return commandKey{who.Tenant(), who.Device()}
+}
 
 // ended reports whether the subscription has ended by itself.
 func (s *CommandSubscription) ended(now time.Time) bool {

@@ -153,7 +153,7 @@ func (h *handed) end(err error) {
 	o := &h.sub.p.o
 	o.Commands.inFlight.Add(-1)
 	h.sub.inFlight.Add(-1)
-	o.Meter.commanded(h.sub.who.TenantObject(), h.c, h.start, err)
+	o.Meter.commanded(h.sub.admission().TenantObject(), h.c, h.start, err)
 	h.done(err)
 }
 
