@@ -24,6 +24,16 @@ func (l Linked) Announce(data []byte) error {
 	return nil
 }
 
+// Take takes an announcement as it comes.
+func (l Linked) Take(message []byte) error {
+	n, refused := readAnnouncement(message)
+	if refused != nil {
+		return refused
+	}
+	l.d.apply(l.s, n)
+	return nil
+}
+
 // Leave ends the link.
 func (l Linked) Leave() { l.d.leave(l.s) }
 

@@ -16,11 +16,12 @@ const (
 
 // message is a command as an application sent it.
 type message struct {
-	tenant     iot.TenantID
-	device     iot.DeviceID
-	properties *amqp.Properties
-	encoded    []byte
-	at         amqp.Sections
+	tenant      iot.TenantID
+	device      iot.DeviceID
+	properties  *amqp.Properties
+	application amqp.Map
+	encoded     []byte
+	at          amqp.Sections
 }
 
 var (
@@ -41,19 +42,23 @@ func readCommand(address string, encoded []byte) (*message, *amqp.Error) {
 	if err != nil {
 		return nil, malformed(err.Error())
 	}
-	m := &message{encoded: encoded, at: s, properties: &amqp.Properties{}}
-	if s.Properties.Len() > 0 {
-		p, err := amqp.DecodeMessage(s.Properties.Of(encoded))
-		if err != nil {
-			return nil, malformed(err.Error())
-		}
-		m.properties = p.Properties
+	// An adapter is not to get what it cannot read, so all of it is read here.
+	all, err := amqp.DecodeMessage(encoded)
+	if err != nil {
+		return nil, malformed(err.Error())
+	}
+	m := &message{encoded: encoded, at: s, properties: all.Properties, application: all.ApplicationProperties}
+	if m.properties == nil {
+		m.properties = &amqp.Properties{}
 	}
 	if refused := m.target(address); refused != nil {
 		return nil, refused
 	}
 	if refused := m.check(); refused != nil {
 		return nil, refused
+	}
+	if !supported(all) {
+		return nil, malformed("the body is neither a data section nor an amqp-value of string or binary")
 	}
 	return m, nil
 }
@@ -96,11 +101,7 @@ func (m *message) check() *amqp.Error {
 	if p.ReplyTo != "" && !m.repliable() {
 		return malformed("reply-to: expected command_response/TENANT/REPLY-ID, of the tenant of the command")
 	}
-	properties := m.at.ApplicationProperties.Of(m.encoded)
-	if _, err := amqp.MapValue(properties, propertyVia); err != nil {
-		return malformed(err.Error())
-	}
-	return m.body()
+	return nil
 }
 
 // id is what a response refers to.
@@ -123,19 +124,13 @@ func (m *message) repliable() bool {
 	return first == responses && tenant == string(m.tenant) && id != ""
 }
 
-// body looks whether devices can have the body: data, a string or binary value, or none.
-func (m *message) body() *amqp.Error {
-	b, err := amqp.DecodeMessage(m.encoded[m.at.Body:])
-	if err != nil {
-		return malformed(err.Error())
-	}
-	switch b.Value.(type) {
+// supported reports whether devices can have the body: data, a string or binary value, or none.
+func supported(m *amqp.Message) bool {
+	switch m.Value.(type) {
 	case nil, string, []byte:
-		if len(b.Sequence) == 0 {
-			return nil
-		}
+		return len(m.Sequence) == 0
 	}
-	return malformed("the body is neither a data section nor an amqp-value of string or binary")
+	return false
 }
 
 // onward encodes the command for the adapter (messaging 9.5). What is not of this
@@ -149,12 +144,10 @@ func (m *message) onward(id string, gateway iot.DeviceID) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	properties := m.at.ApplicationProperties.Of(m.encoded)
-	switch {
-	case gateway != "":
-		b, err = withVia(b, properties, gateway)
-	default:
-		b, err = amqp.AppendWithoutEntry(b, properties, propertyVia)
+	if gateway != "" {
+		b, err = m.appendVia(b, gateway)
+	} else {
+		b, err = amqp.AppendWithoutEntry(b, m.at.ApplicationProperties.Of(m.encoded), propertyVia)
 	}
 	if err != nil {
 		return nil, err
@@ -162,24 +155,16 @@ func (m *message) onward(id string, gateway iot.DeviceID) ([]byte, error) {
 	return append(b, m.encoded[m.at.Body:]...), nil
 }
 
-// withVia appends application properties that name a gateway.
-func withVia(b, section []byte, gateway iot.DeviceID) ([]byte, error) {
-	var all amqp.Map
-	if len(section) > 0 {
-		m, err := amqp.DecodeMessage(section)
-		if err != nil {
-			return nil, err
-		}
-		all = m.ApplicationProperties
-	}
-	kept := make(amqp.Map, 0, len(all)+1)
-	for _, p := range all {
+// appendVia appends the application properties with the name of a gateway.
+func (m *message) appendVia(b []byte, gateway iot.DeviceID) ([]byte, error) {
+	kept := make(amqp.Map, 0, len(m.application)+1)
+	for _, p := range m.application {
 		switch p.Key {
 		case propertyVia, amqp.Symbol(propertyVia):
 		default:
 			kept = append(kept, p)
 		}
 	}
-	m := amqp.Message{ApplicationProperties: append(kept, amqp.Pair{Key: propertyVia, Value: string(gateway)})}
-	return m.Append(b)
+	section := amqp.Message{ApplicationProperties: append(kept, amqp.Pair{Key: propertyVia, Value: string(gateway)})}
+	return section.Append(b)
 }
