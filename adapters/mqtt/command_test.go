@@ -230,10 +230,14 @@ func TestPuback(t *testing.T) {
 // TestCommandOfClientGone checks the outcome of commands whose client goes.
 func TestCommandOfClientGone(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, w *commanding, c *client){
-		"closes":     func(_ *testing.T, _ *commanding, c *client) { c.nc.Close() },
-		"DISCONNECT": func(_ *testing.T, _ *commanding, c *client) { c.send(&packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}}) },
-		"taken over": func(t *testing.T, w *commanding, c *client) { w.connected(t, 4, func(pk *packets.Packet) { pk.Connect.ClientIdentifier = "me" }) },
-		"is wrong":   func(_ *testing.T, _ *commanding, c *client) { c.send(connectPacket(4, nil)) },
+		"closes": func(_ *testing.T, _ *commanding, c *client) { c.nc.Close() },
+		"DISCONNECT": func(_ *testing.T, _ *commanding, c *client) {
+			c.send(&packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}})
+		},
+		"taken over": func(t *testing.T, w *commanding, c *client) {
+			w.connected(t, 4, func(pk *packets.Packet) { pk.Connect.ClientIdentifier = "me" })
+		},
+		"is wrong": func(_ *testing.T, _ *commanding, c *client) { c.send(connectPacket(4, nil)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newCommanding(t, func(o *mqtt.Options) { o.CommandAckTimeout = -1 })
