@@ -145,10 +145,10 @@ func TestCommandsTogether(t *testing.T) {
 		})
 	}
 	devices.Wait()
-	stays := w.subscribe(t, adaptertest.Device, nil)
 	close(stop)
 	others.Wait()
 	late.Wait()
+	stays := w.subscribe(t, adaptertest.Device, nil)
 	if sent.Load() != ended.Load() || reached.Load() == 0 || w.commands.InFlight() != 0 {
 		t.Errorf("%d commands, %d outcomes, %d reached a device, %d under way; want an outcome of each, some that reached one, none under way",
 			sent.Load(), ended.Load(), reached.Load(), w.commands.InFlight())

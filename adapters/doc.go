@@ -1,7 +1,7 @@
 // Package adapters is what all protocol adapters share: admission of devices
 // (cached, concurrent equal questions asked once, failed attempts bounded), the
 // checks of an upload, the message that goes to the applications and the port
-// it leaves by.
+// it leaves by, and the way back: who takes commands, and who is told of it.
 //
 // An adapter translates: bytes of its protocol into a [Request] and an
 // [Upload], the error that comes back into a status of its protocol (table in
@@ -32,4 +32,28 @@
 //	}
 //	...
 //	p.Submit(who, upload, func(err error) { acknowledge(err) })
+//
+// Devices take commands by a [CommandSubscription]. One [Commands] knows those of all
+// adapters of a process: routers are told of them by an [Announcer], and hand it what
+// applications send. Of several subscriptions of one device the latest counts. A response
+// is an upload that says where it goes. Rules: contract adapters, section 6, and messaging,
+// sections 9 and 11.
+//
+//	commands := adapters.NewCommands(adapters.CommandsOptions{}) // Options.Commands
+//	commands.AnnounceTo(routers)
+//	...
+//	sub, err := p.Subscribe(ctx, adapters.Subscribe{Who: who, Notify: true, Address: filter, Deliver: func(c *adapters.Command, done func(error)) {
+//		id, err := c.RequestID()
+//		...
+//		done(err) // once the device has it, or has not
+//	}})
+//	defer sub.Close(false)
+//	...
+//	up := &adapters.Upload{Endpoint: iot.CommandResponse, Status: status, Payload: body}
+//	if up.To, err = adapters.ParseRequestID(id, who.Device()); err == nil {
+//		err = p.Publish(ctx, who, up)
+//	}
+//
+// What becomes of a subscription is told to applications by a [Presence], whoever the
+// routers are; what becomes of an announcement never is.
 package adapters
