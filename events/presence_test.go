@@ -259,7 +259,7 @@ func TestKeysOfChangesAreThoseOfTheirFacts(t *testing.T) {
 		if c.Key() != f.Key() {
 			t.Errorf("%q: the change has the key %+v, the fact %+v", remote, c.Key(), f.Key())
 		}
-		if d := (events.DeviceDisconnected{Connection: f.Connection}); d.Key() == f.Key() {
+		if d := (events.DeviceDisconnected(f)); d.Key() == f.Key() {
 			t.Error("connecting and disconnecting have one key")
 		}
 	}
