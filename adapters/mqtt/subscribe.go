@@ -39,7 +39,7 @@ func (c *conn) subscribe(h header, body []byte) error {
 	for i := range wishes {
 		w := &wishes[i]
 		if w.like >= 0 {
-			w.err = wishes[w.like].err
+			w.err, w.qos = wishes[w.like].err, wishes[w.like].qos
 		}
 		code, text := c.subackOf(w)
 		if why == "" {

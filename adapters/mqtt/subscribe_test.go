@@ -2,6 +2,7 @@ package mqtt_test
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -21,14 +22,19 @@ func TestSubscribe(t *testing.T) {
 		{"errors", deviceUser, []packets.Subscription{{Filter: "error///#"}, {Filter: "e/tenant-1/device-1/#"}}, []byte{0, 0}, []byte{0, 0}},
 		{"QoS", deviceUser, []packets.Subscription{{Filter: "error///#", Qos: 1}, {Filter: "error///#"}, {Filter: "error///#", Qos: 2}}, []byte{0x80, 0, 0x80}, []byte{0x83, 0, 0x83}},
 		{"malformed", deviceUser, []packets.Subscription{{Filter: "error/#"}, {Filter: "error/+/device-1/#"}, {Filter: "error//"}, {Filter: "#"}, {Filter: ""}}, bytes.Repeat([]byte{0x80}, 5), bytes.Repeat([]byte{0x8f}, 5)},
-		{"commands", deviceUser, []packets.Subscription{{Filter: "command///req/#"}, {Filter: "c///q/#"}}, []byte{0x80, 0x80}, []byte{0x83, 0x83}},
+		{"commands", deviceUser, []packets.Subscription{{Filter: "command///req/#", Qos: 1}}, []byte{1}, []byte{1}},
+		{"commands twice", deviceUser, []packets.Subscription{{Filter: "command///req/#", Qos: 1}, {Filter: "error///#"}, {Filter: "c/tenant-1/device-1/q/#"}}, []byte{0, 0, 0}, []byte{0, 0, 0}},
+		{"commands with QoS 2", deviceUser, []packets.Subscription{{Filter: "c///q/#", Qos: 2}, {Filter: "c///req/#", Qos: 1}}, []byte{0x80, 1}, []byte{0x83, 1}},
+		{"commands, malformed", deviceUser, []packets.Subscription{{Filter: "command/#"}, {Filter: "c///q"}, {Filter: "c/+//q/#"}, {Filter: "c////q/#"}, {Filter: "control///req/#"}}, bytes.Repeat([]byte{0x80}, 5), bytes.Repeat([]byte{0x8f}, 5)},
+		{"commands of another tenant", deviceUser, []packets.Subscription{{Filter: "c/tenant-2/device-1/q/#"}}, []byte{0x80}, []byte{0x87}},
+		{"commands of a gateway", gatewayUser, []packets.Subscription{{Filter: "c//+/q/#", Qos: 1}, {Filter: "c//device:2/q/#"}, {Filter: "c///q/#"}, {Filter: "c//device-3/q/#"}, {Filter: "c//nobody/q/#"}}, []byte{0, 0, 0, 0x80, 0x80}, []byte{0, 0, 0, 0x87, 0x87}},
 		{"shared", deviceUser, []packets.Subscription{{Filter: "$share/g/error///#"}}, []byte{0x80}, []byte{0x9e}},
 		{"other tenant", deviceUser, []packets.Subscription{{Filter: "error/tenant-2/device-1/#"}}, []byte{0x80}, []byte{0x87}},
 		{"gateway", gatewayUser, []packets.Subscription{{Filter: "error//+/#"}, {Filter: "error//device:2/#"}, {Filter: "error//device-3/#"}, {Filter: "error//nobody/#"}}, []byte{0, 0, 0x80, 0x80}, []byte{0, 0, 0x87, 0x87}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for version, want := range map[byte][]byte{4: tt.v3, 5: tt.v5} {
-				c := newWorld(t, nil).connected(t, version, as(tt.user, adaptertest.Password))
+				c := newCommanding(t, nil).connected(t, version, as(tt.user, adaptertest.Password))
 				pk := subscribe()
 				pk.Filters = tt.filters
 				c.send(pk)
@@ -36,12 +42,25 @@ func TestSubscribe(t *testing.T) {
 				if !bytes.Equal(ack.ReasonCodes, want) || ack.PacketID != 99 {
 					t.Errorf("MQTT %d: got %#x for %d, want %#x", version, ack.ReasonCodes, ack.PacketID, want)
 				}
-				if failed := bytes.Trim(want, "\x00") != nil; version == 5 && failed != (ack.Properties.ReasonString != "") {
+				if failed := slices.Max(want) > 1; version == 5 && failed != (ack.Properties.ReasonString != "") {
 					t.Errorf("got reason %q", ack.Properties.ReasonString)
 				}
 				c.wantOpen()
 			}
 		})
+	}
+}
+
+// TestNoCommands checks what a client is told that subscribes for commands where
+// there are none.
+func TestNoCommands(t *testing.T) {
+	for version, want := range map[byte]byte{4: 0x80, 5: 0x83} {
+		c := newWorld(t, nil).connected(t, version, nil)
+		c.send(subscribe("c///q/#"))
+		if got := c.want(packets.Suback).ReasonCodes[0]; got != want {
+			t.Errorf("MQTT %d: got %#x, want %#x", version, got, want)
+		}
+		c.wantOpen()
 	}
 }
 

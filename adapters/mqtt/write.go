@@ -120,6 +120,9 @@ func (c *conn) flush() {
 			c.out.set = now
 			c.nc.SetWriteDeadline(now.Add(writeTimeout))
 		}
+		if c.ended {
+			c.releaseCommands() // but those that are written now
+		}
 		c.mu.Unlock()
 		_, err := c.nc.Write(b.Bytes())
 		written.settle(err)
