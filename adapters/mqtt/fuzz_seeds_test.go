@@ -63,7 +63,7 @@ func seedPackets(version byte) [][]byte {
 	retained.FixedHeader.Retain, retained.FixedHeader.Dup = true, true
 	list := []packets.Packet{
 		{FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, PacketID: 1, Filters: packets.Subscriptions{
-			{Filter: "error///#"}, {Filter: "e//device:2/#"}, {Filter: "e//device-3/#"}, {Filter: "c///q/#", Qos: 1}, {Filter: "e/tenant-1/+/#", Qos: 1}, {Filter: "nowhere", Qos: 2}, {Filter: "e/t/d/#"}, {Filter: "error//+/#"},
+			{Filter: "error///#"}, {Filter: "e//device:2/#"}, {Filter: "e//device-3/#"}, {Filter: "c///q/#", Qos: 1}, {Filter: "c//device:2/q/#"}, {Filter: "e/tenant-1/+/#", Qos: 1}, {Filter: "nowhere", Qos: 2}, {Filter: "e/t/d/#"}, {Filter: "error//+/#"},
 		}},
 		publish(0, 0, "t", "zero"),
 		publish(1, 2, "telemetry/?content-type=a%2Fb&correlation-id=%2F", "one"),
@@ -76,9 +76,16 @@ func seedPackets(version byte) [][]byte {
 		retained,
 		publish(1, 9, "t/tenant-1/device-3/?on-error=ignore", "not allowed"),
 		publish(1, 10, "t/?on-error=ignore", strings.Repeat("large", 400)),
+		{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: 1},
+		{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: 2, ReasonCode: 0x99, Properties: packets.Properties{ReasonString: "broken"}},
 		{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: 11},
+		{FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, PacketID: 20, Filters: packets.Subscriptions{
+			{Filter: "command/tenant-1/device-1/req/#", Qos: 1}, {Filter: "c//+/q/#"}, {Filter: "c//device:2/req/#", Qos: 1}, {Filter: "c///q/#", Qos: 2},
+		}},
+		publish(1, 21, "c///s/103abcr%2F%2B/200", "response"),
+		publish(0, 0, "command//device:2/res/003abcr/404", "no response"),
 		{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}},
-		{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe, Qos: 1}, PacketID: 12, Filters: packets.Subscriptions{{Filter: "e//device:2/#"}, {Filter: "nowhere"}}},
+		{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe, Qos: 1}, PacketID: 12, Filters: packets.Subscriptions{{Filter: "e//device:2/#"}, {Filter: "nowhere"}, {Filter: "c///q/#"}}},
 		publish(1, 13, "t", "!reported"),
 		publish(2, 14, "t", "twice"),
 		{FixedHeader: packets.FixedHeader{Type: packets.Pubrel, Qos: 1}, PacketID: 14},

@@ -88,8 +88,14 @@ func fuzzOne(t *testing.T, client byte, data []byte) {
 	}
 	w.stop(t)
 	c.leave()
+	if n, m := w.commands.Len(), w.commands.InFlight(); n != 0 || m != 0 {
+		t.Errorf("%d subscriptions and %d commands are left", n, m)
+	}
 	acks := checkReplies(t, client, c.replies)
 	for _, m := range down.Sent() {
+		if m.TTD != nil {
+			continue // a notification of ours
+		}
 		checkFuzzed(t, client, c.sent, m)
 		if m.QoS == iot.AtLeastOnce && fuzzOutcome(m) == nil {
 			acks--
@@ -150,6 +156,7 @@ func fuzzOutcome(m *iot.Message) error {
 // fuzzWorld is an adapter whose clients are in memory.
 type fuzzWorld struct {
 	sessions *adapters.Sessions
+	commands *adapters.Commands
 	conns    chan net.Conn
 	stop     func(t *testing.T)
 }
@@ -157,8 +164,10 @@ type fuzzWorld struct {
 func newFuzzWorld(t *testing.T, nobody bool, down adapters.Downstream) *fuzzWorld {
 	log := slog.New(panicHandler{slog.DiscardHandler, t})
 	adm := adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: forgetful{}, Logger: log})
-	p := adapters.NewPipeline(adapters.Options{Type: mqtt.Type, Admissions: adm, Downstream: down})
-	w := &fuzzWorld{conns: make(chan net.Conn)}
+	w := &fuzzWorld{conns: make(chan net.Conn), commands: adapters.NewCommands(adapters.CommandsOptions{})}
+	w.commands.AnnounceTo(fuzzRouter{w.commands})
+	presence := adapters.NewPresence(adapters.PresenceOptions{Invoker: forgetful{}, Logger: log})
+	p := adapters.NewPipeline(adapters.Options{Type: mqtt.Type, Admissions: adm, Downstream: down, Commands: w.commands, Presence: presence})
 	w.sessions = adapters.NewSessions(p, adapters.SessionOptions{Logger: log})
 	a := mqtt.New(mqtt.Options{
 		Pipeline: p, Sessions: w.sessions, NoAuthentication: nobody, MaxInFlight: 3, Will: true, Logger: log,
@@ -175,6 +184,7 @@ func newFuzzWorld(t *testing.T, nobody bool, down adapters.Downstream) *fuzzWorl
 		if err := <-served; err != nil {
 			t.Errorf("serve: %v", err)
 		}
+		presence.Close()
 		w.sessions.Close()
 		adm.Close()
 		if n := w.sessions.Len(); n != 0 {
@@ -182,6 +192,37 @@ func newFuzzWorld(t *testing.T, nobody bool, down adapters.Downstream) *fuzzWorl
 		}
 	}
 	return w
+}
+
+// fuzzRouter has commands for every device that it hears of, even before the device
+// is told that it has subscribed.
+type fuzzRouter struct{ to adapters.CommandHandler }
+
+func (r fuzzRouter) Announce(changes []adapters.Announcement, done func()) {
+	for _, a := range changes {
+		if !a.Gone {
+			r.command(a)
+		}
+	}
+	if done != nil {
+		done()
+	}
+}
+
+func (fuzzRouter) LastGateway(iot.TenantID, iot.DeviceID, iot.DeviceID) {}
+
+func (r fuzzRouter) command(a adapters.Announcement) {
+	for i, c := range []adapters.Command{
+		{Name: "request", CorrelationID: "abc", ReplyID: string(a.Device) + "/r/+", Payload: []byte("one"), ContentType: "text/plain", Properties: map[string]any{"k": "v", "n": 1}},
+		{Name: "one-way"},
+		{Name: "not/+/possible"},
+	} {
+		c.Tenant, c.Device = a.Tenant, a.Device
+		if a.All && i == 0 {
+			c.Device, c.Gateway = adaptertest.Device2, a.Device
+		}
+		r.to.Command(&c, func(error) {})
+	}
 }
 
 // forgetful is [adaptertest.Invoker] without its notes.
@@ -298,7 +339,8 @@ func checkReplies(t *testing.T, client byte, b []byte) (acks int) {
 				t.Fatalf("CONNECT is answered with %x", b[:n])
 			}
 		}
-		if pk.FixedHeader.Type == packets.Publish && (pk.FixedHeader.Qos != 0 || pk.FixedHeader.Retain || pk.FixedHeader.Dup || !isErrorTopic(pk.TopicName)) {
+		if command := isCommandTopic(pk.TopicName); pk.FixedHeader.Type == packets.Publish && (pk.FixedHeader.Retain || pk.FixedHeader.Dup ||
+			command && pk.FixedHeader.Qos > 1 || !command && (pk.FixedHeader.Qos != 0 || !isErrorTopic(pk.TopicName))) {
 			t.Errorf("got PUBLISH to %q with %+v", pk.TopicName, pk.FixedHeader)
 		}
 		if client&fuzzSmall != 0 && client&fuzzConnected != 0 && version == 5 && n > smallPacket {
@@ -312,7 +354,14 @@ func checkReplies(t *testing.T, client byte, b []byte) (acks int) {
 	return acks
 }
 
-// isErrorTopic: nothing but error messages is sent to devices, in six segments.
+// isCommandTopic: commands of [fuzzRouter] that can be sent are.
+func isCommandTopic(name string) bool {
+	s := strings.Split(name, "/")
+	return len(s) == 6 && (s[0] == "c" || s[0] == "command") && (s[3] == "q" || s[3] == "req") && (s[5] == "request") == (s[4] != "") &&
+		(s[5] == "request" || s[5] == "one-way") && !strings.ContainsAny(name, "+#")
+}
+
+// isErrorTopic: nothing else but error messages is sent to devices, in six segments.
 func isErrorTopic(name string) bool {
 	return (strings.HasPrefix(name, "e/") || strings.HasPrefix(name, "error/")) && strings.Count(name, "/") == 5 && !strings.ContainsAny(name, "+#")
 }
@@ -364,7 +413,10 @@ func checkFuzzed(t *testing.T, client byte, sent []byte, m *iot.Message) {
 			t.Errorf("got a message of %+v", who)
 		}
 	}
-	if m.Endpoint != iot.Telemetry && m.Endpoint != iot.Event || m.Endpoint == iot.Event && m.QoS != iot.AtLeastOnce {
+	if m.Endpoint == iot.CommandResponse && (m.ReplyID == "" || m.CorrelationID == "" || m.Status < 200 || m.Status > 599) {
+		t.Errorf("got a response to %q %q with status %d", m.ReplyID, m.CorrelationID, m.Status)
+	}
+	if m.Endpoint != iot.Telemetry && m.Endpoint != iot.Event && m.Endpoint != iot.CommandResponse || m.Endpoint == iot.Event && m.QoS != iot.AtLeastOnce {
 		t.Errorf("got %s with QoS %d", m.Endpoint, m.QoS)
 	}
 	if !bytes.Contains(sent, []byte(m.Address)) || !bytes.Contains(sent, m.Payload) || len(m.Payload) > adapters.DefaultMaxPayload {
