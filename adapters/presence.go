@@ -229,6 +229,7 @@ func (p *Presence) makeRoom(lists ...*list.List) *notice {
 func (p *Presence) drop(l *list.List, x *notice) *notice {
 	l.Remove(x.place)
 	x.place, x.gone = nil, true
+	p.skipGone()
 	p.counts.Dropped++
 	p.say("notifications are dropped: too many wait, or they wait for too long", nil)
 	return x

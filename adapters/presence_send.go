@@ -31,21 +31,30 @@ func (p *Presence) handAll() {
 func (p *Presence) nextReady() *notice {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.base.Err() == nil && len(p.ready) > 0 && p.sending < presenceSends {
-		x := p.ready[0]
-		p.ready[0], p.ready = nil, p.ready[1:]
-		if x.gone {
-			p.advance(x)
-			continue
-		}
-		p.derived.Remove(x.place)
-		x.place = nil
-		p.sending++
-		return x
+	p.skipGone()
+	if p.base.Err() != nil || len(p.ready) == 0 || p.sending >= presenceSends {
+		p.handing = false
+		p.checkEmpty()
+		return nil
 	}
-	p.handing = false
-	p.checkEmpty()
-	return nil
+	x := p.popReady()
+	p.derived.Remove(x.place)
+	x.place = nil
+	p.sending++
+	return x
+}
+
+func (p *Presence) popReady() *notice {
+	x := p.ready[0]
+	p.ready[0], p.ready = nil, p.ready[1:]
+	return x
+}
+
+// skipGone takes out what was dropped when its turn had come. p.mu is held.
+func (p *Presence) skipGone() {
+	for len(p.ready) > 0 && p.ready[0].gone {
+		p.advance(p.popReady())
+	}
 }
 
 // sent is told what became of a notification.
@@ -100,8 +109,9 @@ func (p *Presence) advance(x *notice) {
 	if len(chain) == 0 || chain[0] != x { // after Close
 		return
 	}
-	for chain = chain[1:]; len(chain) > 0 && chain[0].gone; {
-		chain = chain[1:]
+	chain[0], chain = nil, chain[1:]
+	for len(chain) > 0 && chain[0].gone {
+		chain[0], chain = nil, chain[1:]
 	}
 	if len(chain) == 0 {
 		delete(p.chains, of)

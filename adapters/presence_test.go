@@ -438,3 +438,67 @@ func TestSubscribersThatAreSlow(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkNotify is one device's -1 and 0, from the change to the event.
+func BenchmarkNotify(b *testing.B) {
+	adm, _ := newAdmissions(b, adapters.AdmissionOptions{})
+	adm.Following(true)
+	pipeline := adapters.NewPipeline(adapters.Options{Type: "hono-mqtt", Admissions: adm, Downstream: adaptertest.Discard{}})
+	p := adapters.NewPresence(adapters.PresenceOptions{Invoker: invokerFunc(func(_ context.Context, req events.Request) (events.Reply, error) {
+		rep := &events.NotificationDerived{}
+		for _, c := range req.(events.NotificationDerive).Changes {
+			rep.Events = append(rep.Events, follows(&c))
+		}
+		return rep, nil
+	})})
+	b.Cleanup(p.Close)
+	who, err := pipeline.Admit(b.Context(), good())
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := adapters.Notification{Who: who, Pipeline: pipeline, Address: "command///req/#"}
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, n.Change.Kind = range []events.PresenceKind{events.Subscribed, events.Unsubscribed} {
+			n.Change.At = time.Now()
+			if err := p.Notify(b.Context(), n); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(p.Counts().Calls)/float64(p.Counts().Sent), "calls/event")
+}
+
+// TestTheOldestMakeRoomBehindARouterThatIsSlow has what is derived wait, and be dropped.
+func TestTheOldestMakeRoomBehindARouterThatIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newPresence(t, nil)
+		_, release := w.down.Block()
+		n := adapters.PresenceQueue + 1000
+		for i := range n {
+			c := w.that(events.Subscribed, w.nth(i%600))
+			c.Change.At = c.Change.At.Add(time.Duration(i) * time.Millisecond)
+			w.Tell(c)
+			if i%50 == 0 {
+				synctest.Wait()
+			}
+		}
+		synctest.Wait()
+		c := w.Counts()
+		if under := len(w.down.Sent()); int(c.Dropped) != n-under-adapters.PresenceQueue || c.Waiting != under+adapters.PresenceQueue {
+			t.Errorf("%d under way, %+v", under, c)
+		}
+		release()
+		synctest.Wait()
+		if c := w.Counts(); c.Waiting != 0 || int(c.Sent+c.Dropped) != n || len(w.taken) != int(c.Sent) {
+			t.Errorf("%d events, %+v", len(w.taken), c)
+		}
+		last := make(map[iot.DeviceID]time.Time)
+		for _, m := range w.taken {
+			if m.Created.Before(last[m.Device]) {
+				t.Fatalf("%s: that of %v comes after that of %v", m.Device, m.Created, last[m.Device])
+			}
+			last[m.Device] = m.Created
+		}
+	})
+}
