@@ -13,7 +13,9 @@ const announceTimeout = 500 * time.Millisecond
 
 // Subscribe is a device's wish for commands.
 type Subscribe struct {
-	// Who is of the device, or of one on whose behalf its gateway subscribes.
+	// Who is of the device, or of one on whose behalf its gateway subscribes. A gateway
+	// that may no longer act for the device is found out with the next command, which is
+	// rejected; the subscription is closed then.
 	Who     Admission
 	All     bool      // also for the devices that Who's device may act for
 	Until   time.Time // when it ends by itself; zero = when it is closed
@@ -31,18 +33,22 @@ type Subscribe struct {
 // closed, the one before it does again.
 type CommandSubscription struct {
 	p       *Pipeline
-	who     Admission // e is nil where the session's own answer is meant, which may be renewed
+	req     *Request // as in Admission
+	session *Session
+	e       atomic.Pointer[entry] // nil = the session's own, which may be renewed
 	address string
 	deliver func(*Command, func(error))
 
 	at, until int64 // Unix time in ms; until 0 = it does not end by itself
 	before    *CommandSubscription
 	inFlight  atomic.Int32
+	check     *commandCheck // under way; nil = none
 
+	behalf     bool // by a gateway
 	all        bool
 	notify     bool
 	told       bool // that the device can be reached
-	closed     bool // of these, the lock of the shard
+	closed     bool // this and the next, as before and check: the lock of the shard
 	superseded bool // a router prefers another process's
 }
 
@@ -68,7 +74,11 @@ func (p *Pipeline) Subscribe(ctx context.Context, s Subscribe) (*CommandSubscrip
 		c.open.Add(-1)
 		return nil, errTooManySubscriptions
 	}
-	sub := &CommandSubscription{p: p, who: s.Who.lasting(), address: s.Address, deliver: s.Deliver, all: s.All, notify: s.Notify}
+	sub := &CommandSubscription{p: p, req: s.Who.req, session: s.Who.s, address: s.Address, deliver: s.Deliver, all: s.All, notify: s.Notify}
+	if !s.Who.s.owns(s.Who.e) {
+		sub.e.Store(s.Who.e)
+		sub.behalf = s.Who.Gateway() != ""
+	}
 	if !s.Until.IsZero() {
 		sub.until = max(s.Until.UnixMilli(), 1)
 	}
@@ -113,21 +123,13 @@ func (s *CommandSubscription) Close(quiet bool) {
 	}
 }
 
-// lasting is a for who keeps it: without the answer that a session will renew.
-func (a Admission) lasting() Admission {
-	if a.s.owns(a.e) {
-		a.e = nil
-	}
-	return a
-}
-
 // admission is by what the device is let in now.
 func (s *CommandSubscription) admission() Admission {
-	who := s.who
-	if who.e == nil {
-		who.e = who.s.own.Load()
+	e := s.e.Load()
+	if e == nil {
+		e = s.session.own.Load()
 	}
-	return who
+	return Admission{req: s.req, e: e, s: s.session}
 }
 
 func (s *CommandSubscription) key() commandKey {

@@ -107,7 +107,7 @@ func (s *Commands) Command(c *Command, done func(error)) {
 		return
 	}
 	h := &handed{sub: sub, c: c, done: done, start: time.Now()}
-	sub.deliver(c, h.end)
+	sub.hand(h)
 }
 
 // take finds the subscription for c and counts c as on its way there.

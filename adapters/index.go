@@ -86,6 +86,14 @@ func (x *index) take(e *entry) {
 	}
 }
 
+// holds reports whether notices find e.
+func (x *index) holds(e *entry) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	t := x.tenants[e.tenant()]
+	return t != nil && (e.prev != nil || t.devices[e.device] == e)
+}
+
 // swap puts e in old's place. As the same answer in other words it is gone where
 // old is.
 func (x *index) swap(old, e *entry, same bool) {
