@@ -15,6 +15,8 @@ import (
 
 	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/adapters/adaptertest"
+	"github.com/sluice-iot/sluice/adapters/mqtt"
+	"github.com/sluice-iot/sluice/events"
 	"github.com/sluice-iot/sluice/internal/iot"
 )
 
@@ -65,20 +67,86 @@ func BenchmarkPublish256(b *testing.B) {
 	}
 }
 
+// BenchmarkCommand measures a command to one subscriber over a loopback
+// connection, from the call that a router's connection makes to the outcome: alone, and with others
+// in flight.
+func BenchmarkCommand(b *testing.B) {
+	for qos := range byte(2) {
+		for _, window := range []int{1, 50} {
+			b.Run(fmt.Sprintf("qos=%d/window=%d", qos, window), func(b *testing.B) { benchmarkCommand(b, qos, window) })
+		}
+	}
+}
+
+func benchmarkCommand(b *testing.B, qos byte, window int) {
+	w := newCommanding(b, nil)
+	c := w.connected(b, 4, nil)
+	c.subscribed(qos, "c///q/#")
+	cmd := brightness(func(c *adapters.Command) { c.Payload = []byte(strings.Repeat("x", 256)) })
+	outcomes := make(chan error, window)
+	done := func(err error) { outcomes <- err }
+	go acknowledge(c)
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		if n == window {
+			if err := <-outcomes; err != nil {
+				b.Fatal(err)
+			}
+			n--
+		}
+		again := cmd
+		w.commands.Command(&again, done)
+		n++
+	}
+	for range n {
+		<-outcomes
+	}
+	c.nc.Close()
+}
+
+// acknowledge is a client that takes commands until its connection ends.
+func acknowledge(c *client) {
+	body := make([]byte, 1024)
+	for {
+		header, err := c.r.Peek(2)
+		if err != nil {
+			return
+		}
+		size, ack := int(header[1]), header[0]&6 != 0
+		if size >= 0x80 {
+			third, err := c.r.Peek(3)
+			if err != nil {
+				return
+			}
+			size = size&0x7f + int(third[2])<<7 + 1
+		}
+		if _, err := io.ReadFull(c.r, body[:2+size]); err != nil {
+			return
+		}
+		if ack {
+			topic := 3 + int(body[3])<<8 + int(body[4]) + 2
+			c.nc.Write([]byte{0x40, 2, body[topic], body[topic+1]})
+		}
+	}
+}
+
 // TestIdleMemory prints what a connection without traffic costs this process,
-// the client's end included, which is little more than a descriptor.
-// SLUICE_IDLE is the number of connections.
+// the client's end included, which is little more than a descriptor, and how much more
+// one that is subscribed for commands. SLUICE_IDLE is the number of connections.
 func TestIdleMemory(t *testing.T) {
 	var n int
 	if fmt.Sscan(os.Getenv("SLUICE_IDLE"), &n); n == 0 {
 		t.Skip("SLUICE_IDLE is not set: want a number of connections")
 	}
 	for _, secure := range []bool{false, true} {
-		t.Run(fmt.Sprintf("TLS=%t", secure), func(t *testing.T) { idleMemory(t, n, secure) })
+		for _, subscribed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("TLS=%t, subscribed=%t", secure, subscribed), func(t *testing.T) { idleMemory(t, n, secure, subscribed) })
+		}
 	}
 }
 
-func idleMemory(t *testing.T, n int, secure bool) {
+func idleMemory(t *testing.T, n int, secure, subscribed bool) {
 	w := newIdleWorld(t)
 	addr := w.addr
 	var clientConfig *tls.Config
@@ -87,9 +155,13 @@ func idleMemory(t *testing.T, n int, secure bool) {
 		config, clientConfig = testTLS(t)
 		addr = serve(t, w.adapter, config)
 	}
-	hello := encode(t, connectPacket(4, nil))
+	pk := subscribe("command///req/#")
+	pk.ProtocolVersion, pk.Filters[0].Qos = 4, 1
+	wish, devices := encode(t, pk), 0
 	open := func(n int) {
 		for i := range n {
+			devices++
+			hello := encode(t, connectPacket(4, as(fmt.Sprintf("idle-%d@%s", devices, adaptertest.Tenant), adaptertest.Password)))
 			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(i/20000), byte(1+i%200))}}
 			nc, err := d.Dial("tcp", addr)
 			if err != nil {
@@ -103,6 +175,12 @@ func idleMemory(t *testing.T, n int, secure bool) {
 			rw.Write(hello)
 			if _, err := io.ReadFull(rw, make([]byte, 4)); err != nil {
 				t.Fatalf("connection %d: %v", i, err)
+			}
+			if subscribed {
+				rw.Write(wish)
+				if _, err := io.ReadFull(rw, make([]byte, 5)); err != nil {
+					t.Fatalf("subscription %d: %v", i, err)
+				}
 			}
 			// A client's TLS state is not the adapter's: it goes, its socket stays.
 		}
@@ -140,6 +218,35 @@ func resident(t *testing.T) uint64 {
 	return rss * uint64(os.Getpagesize())
 }
 
+// everybody lets in whoever knows the password, each as a device of its own.
+type everybody struct{ adaptertest.Invoker }
+
+func (i *everybody) Invoke(ctx context.Context, r events.Request) (events.Reply, error) {
+	q, ok := r.(events.Admit)
+	if !ok || q.Credential == nil {
+		return i.Invoker.Invoke(ctx, r)
+	}
+	device, credential := iot.DeviceID(q.Credential.AuthID), *q.Credential
+	credential.AuthID = string(adaptertest.Device)
+	q.Credential = &credential
+	reply, err := new(adaptertest.Invoker).Invoke(ctx, q)
+	if admitted, ok := reply.(*events.Admitted); ok {
+		admitted.DeviceID, admitted.Registration.DeviceID = device, device
+	}
+	return reply, err
+}
+
+// newIdleWorld is an adapter of many devices, of which nobody takes notes.
 func newIdleWorld(t *testing.T) *world {
-	return newWorldOf(t, adapters.Options{}, adapters.SessionOptions{}, nil)
+	commands := adapters.NewCommands(adapters.CommandsOptions{})
+	adm := adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: &everybody{}, MaxAge: time.Hour})
+	t.Cleanup(adm.Close)
+	presence := adapters.NewPresence(adapters.PresenceOptions{Invoker: &everybody{}})
+	t.Cleanup(presence.Close)
+	p := adapters.NewPipeline(adapters.Options{Type: mqtt.Type, Admissions: adm, Downstream: adaptertest.Discard{}, Commands: commands, Presence: presence})
+	w := &world{sessions: adapters.NewSessions(p, adapters.SessionOptions{})}
+	t.Cleanup(w.sessions.Close)
+	w.adapter = mqtt.New(mqtt.Options{Pipeline: p, Sessions: w.sessions, Conns: adapters.NewConnLimit(1 << 20)})
+	w.addr = serve(t, w.adapter, nil)
+	return w
 }
