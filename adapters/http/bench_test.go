@@ -2,6 +2,7 @@ package http_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -11,6 +12,7 @@ import (
 	nethttp "net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/sluice-iot/sluice/adapters/adaptertest"
 	"github.com/sluice-iot/sluice/adapters/http"
 	"github.com/sluice-iot/sluice/events"
+	"github.com/sluice-iot/sluice/internal/iot"
 )
 
 func benchAdapter(b *testing.B, inv events.Invoker) *http.Adapter {
@@ -130,6 +133,89 @@ func uploads(addr, request string, work <-chan struct{}) error {
 		}
 	}
 	return nil
+}
+
+// commander is a way to applications that answer every message with a command.
+type commander struct {
+	adaptertest.Discard
+	commands *adapters.Commands
+	c        *adapters.Command
+	failed   atomic.Int64 // commands that were not accepted
+}
+
+func (d *commander) Send(context.Context, *iot.Message) error {
+	d.commands.Command(d.c, d.done)
+	return nil
+}
+
+func (d *commander) done(err error) {
+	if err != nil {
+		d.failed.Add(1)
+	}
+}
+
+func (d *commander) adapter(b *testing.B) *http.Adapter {
+	adm := adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: &adaptertest.Invoker{}, MaxAge: time.Hour})
+	b.Cleanup(adm.Close)
+	d.commands, d.c = adapters.NewCommands(adapters.CommandsOptions{}), to(adaptertest.Device)
+	return http.New(http.Options{Pipeline: adapters.NewPipeline(adapters.Options{
+		Type: http.Type, Admissions: adm, Downstream: d, Commands: d.commands,
+	})})
+}
+
+// BenchmarkCommand measures a request that waits and gets a command at once: of the
+// adapter alone, and with the server around it and the kernel below.
+func BenchmarkCommand(b *testing.B) {
+	b.Run("adapter", func(b *testing.B) {
+		var d commander
+		a := d.adapter(b)
+		body := strings.NewReader(strings.Repeat("x", 256))
+		r := httptest.NewRequest("POST", "/telemetry?hono-ttd=10", body)
+		r = r.WithContext(http.WithPeer(r.Context()))
+		r.SetBasicAuth("device-1@tenant-1", adaptertest.Password)
+		r.Header.Set("Content-Type", "text/plain")
+		w := &writer{header: nethttp.Header{}, written: func() {}}
+		b.ReportAllocs()
+		for b.Loop() {
+			body.Seek(0, 0)
+			clear(w.header)
+			if a.ServeHTTP(w, r); w.code != 200 {
+				b.Fatal(w.code)
+			}
+		}
+		d.check(b)
+	})
+	b.Run("connection", func(b *testing.B) {
+		var d commander
+		base, _ := serve(b, d.adapter(b))
+		c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer c.Close()
+		request := fmt.Sprintf("POST /telemetry HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n%s\r\nhono-ttd: 10\r\nContent-Type: text/plain\r\nContent-Length: 256\r\n\r\n%s",
+			as(adaptertest.Device), strings.Repeat("x", 256))
+		in := bufio.NewReader(c)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := io.WriteString(c, request); err != nil {
+				b.Fatal(err)
+			}
+			resp, err := nethttp.ReadResponse(in, nil)
+			if err != nil || resp.StatusCode != 200 {
+				b.Fatalf("got %v, %v", resp, err)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+		}
+		d.check(b)
+	})
+}
+
+func (d *commander) check(b *testing.B) {
+	until(b, "commands without outcome", func() bool { return d.commands.InFlight() == 0 })
+	if n := d.failed.Load(); n > 0 {
+		b.Errorf("%d commands were not accepted", n)
+	}
 }
 
 // cpu is what this process used.

@@ -36,27 +36,18 @@ func (a *Adapter) fail(w nethttp.ResponseWriter, op status.Op, err error) int {
 		w.Header()["Www-Authenticate"] = []string{"Basic " + realm, "Bearer " + realm}
 	case code == nethttp.StatusTooManyRequests:
 		setRetryAfter(w, max(iot.RetryAfter(err), time.Second))
-	case code >= 500:
+	case code == nethttp.StatusInternalServerError:
+		text = "Internal server error"
+	case code > nethttp.StatusInternalServerError:
 		if op == status.Upload {
 			setRetryAfter(w, max(iot.RetryAfter(err), retryAfter*time.Second))
 		}
 		if !known(err) {
-			text = unavailable(op, code)
+			text = adapters.TextUnavailable
 		}
 	}
 	writeError(w, code, text)
 	return code
-}
-
-// unavailable is the text of a failure whose cause is not a device's business.
-func unavailable(op status.Op, code int) string {
-	switch {
-	case op == status.Upload:
-		return adapters.TextUnavailable
-	case code == nethttp.StatusServiceUnavailable:
-		return "Temporarily unavailable"
-	}
-	return "Internal server error"
 }
 
 // known reports whether err carries a text that is meant for devices.

@@ -1,7 +1,9 @@
 package http_test
 
 import (
+	"bufio"
 	"encoding/base64"
+	nethttp "net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/adapters/adaptertest"
 	"github.com/sluice-iot/sluice/adapters/http"
+	"github.com/sluice-iot/sluice/internal/iot"
 )
 
 // FuzzBasicAuth checks that any header is answered, and that what reaches
@@ -44,7 +47,7 @@ func FuzzBasicAuth(f *testing.F) {
 // FuzzPath checks that any path is answered, and that a device reached by it is
 // one of its segments.
 func FuzzPath(f *testing.F) {
-	for _, s := range []string{"/telemetry", "/telemetry//device:2", "/telemetry/tenant-1/device:2", "//", "", "/event/%2f/", "/telemetry/\x00/\xff", "*"} {
+	for _, s := range []string{"/command/res/005req-1r", "/command/res/8MDA1cmVxLTFy", "/command/res//device:2/105req-1r/s", "/command/res/tenant-1/device:2/005req-1r", "/command//res", "/telemetry", "/telemetry//device:2", "/telemetry/tenant-1/device:2", "//", "", "/event/%2f/", "/telemetry/\x00/\xff", "*"} {
 		f.Add("PUT", s)
 		f.Add("POST", s)
 	}
@@ -53,6 +56,7 @@ func FuzzPath(f *testing.F) {
 		r := httptest.NewRequest("PUT", "/", strings.NewReader("x"))
 		r.Method, r.URL, r.RequestURI = method, &url.URL{Path: path}, path
 		r.SetBasicAuth("gateway-1@tenant-1", adaptertest.Password)
+		r.Header.Set("hono-cmd-status", "200")
 		rec := httptest.NewRecorder()
 		w.ServeHTTP(rec, r)
 		if rec.Code < 200 || rec.Code > 405 {
@@ -61,6 +65,37 @@ func FuzzPath(f *testing.F) {
 		for _, m := range w.down.Sent() {
 			if method == "PUT" && !strings.Contains(path, "/"+string(m.Device)) || rec.Code != 202 {
 				t.Errorf("%q led to device %q with status %d", path, m.Device, rec.Code)
+			}
+			if response := strings.HasPrefix(path, "/command/res/"); response != (m.Endpoint == iot.CommandResponse) || response != (m.ReplyID != "" && m.CorrelationID != "") {
+				t.Errorf("%q led to %s, reply id %q, correlation id %q", path, m.Endpoint, m.ReplyID, m.CorrelationID)
+			}
+		}
+	})
+}
+
+// FuzzRequestID checks that a request id comes back as it was given out, whether the
+// device escapes it or not.
+func FuzzRequestID(f *testing.F) {
+	for _, id := range oddIDs {
+		f.Add(id, "device-1/r")
+		f.Add("1", id)
+	}
+	f.Fuzz(func(t *testing.T, correlation, reply string) {
+		c := to(adaptertest.Device)
+		c.CorrelationID, c.ReplyID = correlation, reply
+		id, err := c.RequestID()
+		if err != nil {
+			return
+		}
+		given := http.GiveOut(id)
+		for _, sent := range []string{given, url.PathEscape(given), strings.ReplaceAll(url.QueryEscape(given), "+", "%20")} {
+			r, err := nethttp.ReadRequest(bufio.NewReader(strings.NewReader("POST /command/res/" + sent + " HTTP/1.1\r\nHost: x\r\n\r\n")))
+			if err != nil {
+				t.Fatalf("%q: %v", sent, err)
+			}
+			got, err := http.TakeBack(r.URL.Path, adaptertest.Device)
+			if err != nil || got != (adapters.ResponseTo{CorrelationID: correlation, ReplyID: reply}) {
+				t.Errorf("%q sent as %s came back as %q, %v", id, sent, got, err)
 			}
 		}
 	})

@@ -24,7 +24,7 @@ type target struct {
 // the id of a request, which applications choose a part of.
 const (
 	maxSegment = 512
-	maxRequest = 4096
+	maxRequest = 5600 // what escaping makes of the 4096 that a request id has at most
 )
 
 // parseTarget splits a path whose escapes are decoded already, so that an

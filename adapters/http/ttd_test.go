@@ -340,10 +340,11 @@ type writer struct {
 	err     error
 	gate    chan struct{}
 	flushed bool
+	code    int
 }
 
 func (w *writer) Header() nethttp.Header { return w.header }
-func (w *writer) WriteHeader(int)        { w.written() }
+func (w *writer) WriteHeader(code int)   { w.code = code; w.written() }
 func (w *writer) Write(b []byte) (int, error) {
 	if w.gate != nil {
 		<-w.gate
