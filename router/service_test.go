@@ -25,7 +25,12 @@ const permissions = `{
       {"resource": "telemetry/*", "activities": ["WRITE"]}, {"resource": "event/*", "activities": ["WRITE"]},
       {"resource": "registration/*", "activities": ["READ", "WRITE"]}, {"operation": "registration/*:*", "activities": ["EXECUTE"]},
       {"resource": "credentials/*", "activities": ["READ", "WRITE"]}, {"operation": "credentials/*:*", "activities": ["EXECUTE"]},
-      {"resource": "tenant", "activities": ["READ", "WRITE"]}, {"operation": "tenant/*:*", "activities": ["EXECUTE"]}],
+      {"resource": "tenant", "activities": ["READ", "WRITE"]}, {"operation": "tenant/*:*", "activities": ["EXECUTE"]},
+      {"resource": "cmd_router/*", "activities": ["READ", "WRITE"]}, {"operation": "cmd_router/*:*", "activities": ["EXECUTE"]},
+      {"resource": "command_internal/*", "activities": ["READ"]}],
+    "application": [
+      {"resource": "telemetry/*", "activities": ["READ"]}, {"resource": "event/*", "activities": ["READ"]},
+      {"resource": "command_response/*", "activities": ["READ"]}, {"resource": "command/*", "activities": ["WRITE"]}],
     "single": [
       {"resource": "tenant", "activities": ["READ", "WRITE"]}, {"operation": "tenant/DEFAULT_TENANT:*", "activities": ["EXECUTE"]},
       {"resource": "registration/DEFAULT_TENANT", "activities": ["READ", "WRITE"]}, {"operation": "registration/DEFAULT_TENANT:assert", "activities": ["EXECUTE"]}],
@@ -34,6 +39,7 @@ const permissions = `{
   "users": {
     "http-adapter@HONO": {"mechanism": "PLAIN", "password": "secret", "authorities": ["hono-component", "protocol-adapter"]},
     "hono-client": {"mechanism": "PLAIN", "password": "secret", "authorities": ["single"]},
+    "application": {"mechanism": "PLAIN", "password": "secret", "authorities": ["application"]},
     "links": {"mechanism": "PLAIN", "password": "secret", "authorities": ["links-only"]},
     "nobody": {"mechanism": "PLAIN", "password": "secret", "authorities": []}
   }
