@@ -77,14 +77,24 @@ func (c *conn) tellDisconnected() {
 	if !c.announced || quiet {
 		return
 	}
+	if who, err := c.freshen(); err == nil {
+		c.a.o.Presence.Tell(c.connectionEvent(events.Disconnected, who))
+	}
+}
+
+// freshen sees to it that what is told of a client that is gone has an assertion
+// that holds: one that was silent may have an old one, and the session is about to end.
+func (c *conn) freshen() (adapters.Admission, error) {
+	if c.session.Anonymous() {
+		return adapters.Admission{}, nil
+	}
 	ctx, cancel := context.WithTimeout(c.a.ctx, lastWordTimeout)
 	defer cancel()
 	who, err := c.own(ctx)
 	if err != nil {
-		c.debug("disconnected event not sent", "err", err)
-		return
+		c.debug("assertion of a client that is gone not renewed", "err", err)
 	}
-	c.a.o.Presence.Tell(c.connectionEvent(events.Disconnected, who))
+	return who, err
 }
 
 // own is the admission of the client's own device.

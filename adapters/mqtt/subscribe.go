@@ -148,6 +148,9 @@ func (c *conn) closeSubscriptions() {
 	c.subs.list = nil
 	c.mu.Unlock()
 	defer c.mu.Lock()
+	if !quiet && slices.ContainsFunc(list, func(s *subscription) bool { return s.handle != nil }) {
+		c.freshen() // applications are told by the device's own assertion
+	}
 	for _, s := range list {
 		s.close(quiet)
 	}
