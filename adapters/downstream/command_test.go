@@ -533,8 +533,8 @@ func TestCommandsBesideEachOther(t *testing.T) {
 			r.kill()
 		}
 	}
-	wg.Wait()
 	stop()
+	wg.Wait()
 	r.setDown(true)
 	r.kill()
 	eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }) // the router's wheel
