@@ -66,7 +66,8 @@ With -o json all results go there, one a line, and at last the sums.
 ` + importFlagsHelp + managementFlagsHelp,
 		Example: "  sluice device import ACME meters.ndjson > passwords.txt\n" +
 			"  generate-devices | sluice device import ACME -o json > results.ndjson",
-		Args: tenantAndFile,
+		Args:              tenantAndFile,
+		ValidArgsFunction: completeTenantDevice(1),
 	}
 	f.add(cmd)
 	cmd.Flags().IntVar(&f.from, "from", 1, "`line` to begin with, to go on where an earlier call ended")

@@ -26,6 +26,6 @@ can be reached with a command. What a device logs in with are its credentials:
 sluice credentials`,
 	}
 	cmd.AddCommand(devices.createCommand(), devices.getCommand(), devices.listCommand(), devices.updateCommand(),
-		devices.deleteCommand("with its credentials"), newDeviceReachableCommand(), newDeviceImportCommand(), newDeviceExportCommand())
+		devices.deleteCommand(" with its credentials", "Its credentials go with it, and its connections are closed."), newDeviceReachableCommand(), newDeviceImportCommand(), newDeviceExportCommand())
 	return cmd
 }

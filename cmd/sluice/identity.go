@@ -44,6 +44,7 @@ func newIdentityAddCommand() *cobra.Command {
 			}
 			return nil
 		},
+		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	flags := cmd.Flags()
 	s := addSettings(flags)

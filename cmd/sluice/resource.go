@@ -168,14 +168,16 @@ func changeError(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-func (r *resource) deleteCommand(loss string) *cobra.Command {
+// deleteCommand makes the command that deletes. with goes into the question that a
+// person is asked, loss into the help.
+func (r *resource) deleteCommand(with, loss string) *cobra.Command {
 	var yes, all bool
 	var version string
 	cmd := &cobra.Command{
 		Use:   "delete " + r.use + "...",
 		Short: "Delete " + r.kind + "s",
-		Long: "Delete " + r.kind + "s " + loss + ". A person at a terminal is asked first; elsewhere, and to be\n" +
-			"not asked, --yes is needed. With --if-match one is deleted only while it has that version.\n\n" +
+		Long: "Delete " + r.kind + "s. A person at a terminal is asked first; elsewhere, and to be not asked, --yes is needed.\n" +
+			"With --if-match one is deleted only while it has that version.\n\n" + loss + "\n\n" +
 			"Exit code 1 when one of them could not be deleted; the others are.",
 		Example: "  sluice " + r.kind + " delete " + r.example + " --yes",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -208,9 +210,9 @@ func (r *resource) deleteCommand(loss string) *cobra.Command {
 	}
 	return managed(cmd, func(cmd *cobra.Command, c *managementClient, args []string) error {
 		scope, ids := args[:r.names-1], args[r.names-1:]
-		question := fmt.Sprintf("Delete %s %s %s?", plural(r.kind, len(ids)), strings.Join(ids, ", "), loss)
+		question := fmt.Sprintf("Delete %s %s%s?", plural(r.kind, len(ids)), strings.Join(ids, ", "), with)
 		if all {
-			question = fmt.Sprintf("Delete ALL %ss of %s %s?", r.kind, scope[0], loss)
+			question = fmt.Sprintf("Delete ALL %ss of %s%s?", r.kind, scope[0], with)
 			ids = []string{""}
 		}
 		if err := confirm(cmd, yes, question); err != nil {

@@ -24,8 +24,9 @@ An export that was cut off is noticed at its end: what it holds is there then,
 and the exit code is 1. With -o json the results go to standard output, one a
 line, and at last the sums.
 ` + importFlagsHelp + managementFlagsHelp,
-		Example: "  sluice tenant import ACME acme.ndjson\n  sluice tenant export ACME - --url https://old:28443 | sluice tenant import ACME",
-		Args:    tenantAndFile,
+		Example:           "  sluice tenant import ACME acme.ndjson\n  sluice tenant export ACME - --url https://old:28443 | sluice tenant import ACME",
+		Args:              tenantAndFile,
+		ValidArgsFunction: completeTenantDevice(1),
 	}
 	f.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

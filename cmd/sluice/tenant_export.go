@@ -27,8 +27,9 @@ is for its owner alone (mode 0600), and the operator's scopes must say "export".
 A file that is there is replaced when the export is complete, not before. That
 nothing is missing is checked: the exit code is 1 otherwise.
 ` + managementFlagsHelp,
-		Example: "  sluice tenant export ACME acme.ndjson",
-		Args:    tenantAndFile,
+		Example:           "  sluice tenant export ACME acme.ndjson",
+		Args:              tenantAndFile,
+		ValidArgsFunction: completeTenantDevice(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := f.open()
 			if err != nil {

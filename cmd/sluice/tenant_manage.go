@@ -44,7 +44,8 @@ list, update and delete them, and move one with its devices and credentials to
 a file and back.`,
 	}
 	cmd.AddCommand(tenants.createCommand(), tenants.getCommand(), tenants.listCommand(), tenants.updateCommand(),
-		tenants.deleteCommand("with its registrations; its devices can no longer log in"),
+		tenants.deleteCommand("", "Its devices can no longer log in or be read. They are there again when a tenant of that id is made, unless\n"+
+			"they are deleted, too: sluice device delete TENANT --all"),
 		newTenantExportCommand(), newTenantImportCommand())
 	return cmd
 }
