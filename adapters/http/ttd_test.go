@@ -143,6 +143,17 @@ func TestCommandInResponse(t *testing.T) {
 	}
 }
 
+func TestCommandWithoutAuthentication(t *testing.T) {
+	var o outcomes
+	w := newWorld(t, http.Options{NoAuthentication: true}, adapters.Options{})
+	w.down.Outcome(func(*iot.Message) error { w.commands.Command(to(adaptertest.Device), o.done); return nil })
+	rec := w.do("PUT", "/telemetry/tenant-1/device-1?hono-ttd=5", "x", text)
+	if rec.Code != 200 || rec.Header().Get("hono-cmd-target-device") != "" {
+		t.Errorf("got %d %v, want 200", rec.Code, rec.Header())
+	}
+	o.check(t, nil)
+}
+
 // A gateway that sends for one device, or for itself by PUT, takes nothing for others.
 func TestCommandsForOthers(t *testing.T) {
 	for _, tt := range []struct {
