@@ -18,7 +18,7 @@ import (
 
 const (
 	backoffMin   = 50 * time.Millisecond
-	backoffMax   = 5 * time.Second
+	backoffMax   = 1500 * time.Millisecond // a router that is back is to know within two seconds whom it can reach
 	resolveEvery = 10 * time.Second
 	dialTimeout  = 5 * time.Second
 	readyTimeout = 15 * time.Second // from the connected socket to the session
