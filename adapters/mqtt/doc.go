@@ -10,6 +10,10 @@
 // sent to a client is bounded; a goroutine that writes exists only while there
 // is something to write.
 //
+// Commands are sent by whoever brings them, and wait for nothing else: what is not
+// written, or not acknowledged in time, is given back. An idle subscription costs
+// less than a tenth of its connection.
+//
 //	sessions := adapters.NewSessions(pipeline, adapters.SessionOptions{})
 //	a := mqtt.New(mqtt.Options{Pipeline: pipeline, Sessions: sessions})
 //	go a.Serve(ctx, listener, tlsConfig)
