@@ -29,7 +29,7 @@ const (
 )
 
 func (r *Router) newCommands(o *Options) *commands {
-	d := command.NewDirectory(command.Options{Invoker: o.Invoker, Send: r.forward.Publish, Present: r.forward.Present, Logger: o.Logger})
+	d := command.NewDirectory(command.Options{Invoker: o.Invoker, Send: r.forward.Publish, Offer: r.forward.TryPublish, Present: r.forward.Present, Logger: o.Logger})
 	may := func(c *peer.Conn, address string) bool {
 		id := r.identity(c)
 		return id != nil && id.May(address, auth.Read)

@@ -2,6 +2,7 @@ package command_test
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -157,5 +158,32 @@ func BenchmarkAnnounce(b *testing.B) {
 		b.StopTimer()
 		l.Leave()
 		b.StartTimer()
+	}
+}
+
+// BenchmarkDirectory tells what an entry of 100,000 costs in memory, with the names of the
+// device and of the tenant that an announcement brought.
+func BenchmarkDirectory(b *testing.B) {
+	const n = 100_000
+	var before, after runtime.MemStats
+	for b.Loop() {
+		d := command.NewDirectory(command.Options{Invoker: through(), Send: (&post{}).send})
+		l := d.Attach("adapter/0123456789ab")
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range n / 1000 {
+			var a announcement
+			for j := range 1000 {
+				a.Set = append(a.Set, [6]any{fmt.Sprint("tenant-", i%10), fmt.Sprintf("device-%06d", i*1000+j), 1732362000000 + j, 0, "hono-mqtt", 0})
+			}
+			announce(b, l, a)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "B/entry")
+		if d.Len() != n {
+			b.Fatal(d.Len())
+		}
+		d.Close()
 	}
 }

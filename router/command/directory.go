@@ -25,6 +25,8 @@ type Options struct {
 	Invoker events.Invoker // answers registration.assert
 	// Send sends an encoded message to an address as [forward.Router.Publish] does.
 	Send func(address string, message []byte, done func(state amqp.Raw))
+	// Offer does that for commands as [forward.Router.TryPublish] does; nil = Send.
+	Offer func(address string, message []byte, done func(state amqp.Raw)) (taken bool)
 	// Present reports whether somebody receives at an address; nil = always.
 	Present func(address string) bool
 	Logger  *slog.Logger // nil = discard
@@ -78,6 +80,12 @@ type key struct {
 func NewDirectory(o Options) *Directory {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Offer == nil {
+		o.Offer = func(address string, message []byte, done func(state amqp.Raw)) bool {
+			o.Send(address, message, done)
+			return true
+		}
 	}
 	return &Directory{o: o, regs: newRegistrations(o.Invoker, o.Logger), tenants: map[iot.TenantID]*tenantRows{},
 		foreign: map[string]*source{}, gateways: recent[key, iot.DeviceID]{max: maxGateways},

@@ -41,6 +41,7 @@ type Server struct {
 	flying  int
 	timer   *time.Timer
 	closing bool
+	queues  map[string]*queue // by adapter process: commands that wait for its credit
 }
 
 // flight is a command that is under way.
@@ -58,7 +59,7 @@ var _ forward.Service = (*Server)(nil)
 func NewServer(d *Directory) *Server {
 	var b [6]byte
 	rand.Read(b[:])
-	return &Server{d: d, log: d.o.Logger, prefix: hex.EncodeToString(b[:]) + "-"}
+	return &Server{d: d, log: d.o.Logger, queues: map[string]*queue{}, prefix: hex.EncodeToString(b[:]) + "-"}
 }
 
 // Request implements [forward.Service]. The command is settled when the
@@ -105,13 +106,7 @@ func (s *Server) route(f *flight, m *message, via []iot.DeviceID, err error) {
 		s.end(f, amqp.AppendRejected(nil, malformed(err.Error())))
 		return
 	}
-	s.d.o.Send(internal+r.Instance, onward, func(state amqp.Raw) {
-		if !state.Terminal() {
-			// The adapter let go of it without a word: the device may have it.
-			state = amqp.StateDeliveryFailed
-		}
-		s.end(f, state)
-	})
+	s.send(r.Instance, &outgoing{flight: f, message: onward})
 }
 
 // enter counts a command among those under way; nil when there are too many, or
