@@ -46,6 +46,7 @@ func (p *Process) openAdapters(_, work context.Context) error {
 	if err := p.openPresence(); err != nil {
 		return err
 	}
+	p.Metrics.MustRegister(commandFigures(p.commands, p.presence.Counts)...)
 	if p.parts.MQTT {
 		p.openMQTT(heed)
 	}
