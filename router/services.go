@@ -18,7 +18,7 @@ type Scope uint8
 // The scopes.
 const (
 	ScopeAll      Scope = iota // every address
-	ScopeServices              // tenant, registration/T and credentials/T only
+	ScopeServices              // tenant, registration/T, credentials/T and cmd_router/T only
 	ScopeTokens                // cbs only; connections are closed after five seconds
 )
 
@@ -49,7 +49,7 @@ func (s Scope) check(address string) *amqp.Error {
 	switch {
 	case s == ScopeServices && !service.Owns(address):
 		return &amqp.Error{Condition: amqp.CondNotFound,
-			Description: "no address " + clip(address) + " here: expected tenant, registration/TENANT or credentials/TENANT"}
+			Description: "no address " + clip(address) + " here: expected tenant, registration/TENANT, credentials/TENANT or cmd_router/TENANT"}
 	case s == ScopeTokens && address != cbs.Address:
 		return &amqp.Error{Condition: amqp.CondNotFound, Description: "no address " + clip(address) + " here: expected " + cbs.Address}
 	}
