@@ -189,7 +189,7 @@ func printCommand(out, info io.Writer, asJSON bool, r *commandResult, failure er
 	if failure != nil && r.Status == 0 {
 		return failure
 	}
-	took := time.Duration(r.Milliseconds * float64(time.Millisecond)).Round(time.Millisecond)
+	took := time.Duration(r.Milliseconds * float64(time.Millisecond)).Round(100 * time.Microsecond)
 	if r.Status == 0 {
 		fmt.Fprintf(info, "%s has the command %s after %s\n", r.Device, oneLine(r.Command), took)
 		return failure
