@@ -40,12 +40,14 @@ func TestExpired(t *testing.T) {
 		"PUBLISH":     {message("telemetry", 7, "x"), true},
 		"SUBSCRIBE":   {subscribe("error///#"), false},
 		"UNSUBSCRIBE": {&packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: "error///#"}}}, false},
+		"a command":   {nil, false},
 		"PUBACK":      {&packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: 1}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				adm := adapters.NewAdmissions(adapters.AdmissionOptions{Invoker: &trusting{}, MaxAge: time.Hour})
-				pipeline := adapters.NewPipeline(adapters.Options{Type: mqtt.Type, Admissions: adm, Downstream: adaptertest.Discard{}})
+				commands := adapters.NewCommands(adapters.CommandsOptions{})
+				pipeline := adapters.NewPipeline(adapters.Options{Type: mqtt.Type, Admissions: adm, Downstream: adaptertest.Discard{}, Commands: commands})
 				sessions := adapters.NewSessions(pipeline, adapters.SessionOptions{})
 				a := mqtt.New(mqtt.Options{Pipeline: pipeline, Sessions: sessions})
 				near, far := net.Pipe()
@@ -62,7 +64,7 @@ func TestExpired(t *testing.T) {
 				if ack := c.want(packets.Connack); ack.ReasonCode != 0 {
 					t.Fatalf("got %#x %q", ack.ReasonCode, ack.Properties.ReasonString)
 				}
-				c.send(subscribe("error///#"))
+				c.send(subscribe("error///#", "c///q/#"))
 				c.want(packets.Suback)
 				time.Sleep(time.Hour + 9*time.Minute) // clocks may differ by ten minutes
 				c.send(message("t", 1, "x"))
@@ -72,7 +74,11 @@ func TestExpired(t *testing.T) {
 				time.Sleep(time.Minute)
 				c.send(ping)
 				c.want(packets.Pingresp)
-				c.send(tt.pk)
+				if tt.pk == nil {
+					wantOutcome(t, send(commands, brightness(nil)), iot.ErrUnavailable, "")
+				} else {
+					c.send(tt.pk)
+				}
 				if tt.reported {
 					c.wantReport("", 401, "the credentials have expired", 1)
 				}
