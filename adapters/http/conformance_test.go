@@ -11,6 +11,7 @@ import (
 	nethttp "net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	adaptertest.Run(t, adaptertest.Harness{
-		Type: http.Type, Certificates: true, Tokens: true, TTL: true,
+		Type: http.Type, Certificates: true, Tokens: true, TTL: true, Commands: true,
 		Start: func(t *testing.T, p *adapters.Pipeline) adaptertest.Client {
 			a := http.New(http.Options{Pipeline: p})
 			secure, _ := serveTLS(t, a, true)
@@ -54,6 +55,8 @@ func serve(t testing.TB, a *http.Adapter) (base string, client *nethttp.Client) 
 	return "http://" + ln.Addr().String(), &nethttp.Client{Transport: transport}
 }
 
+var _ adaptertest.Commanded = (*harness)(nil)
+
 type harness struct {
 	a      *http.Adapter
 	base   string
@@ -69,24 +72,9 @@ func (h *harness) Send(ctx context.Context, u adaptertest.Upload) error {
 		method = nethttp.MethodPut
 		target += "/" + url.PathEscape(string(u.TargetTenant)) + "/" + url.PathEscape(string(u.TargetDevice))
 	}
-	base, client := h.base, h.client
-	if u.Certificate != nil {
-		transport := &nethttp.Transport{TLSClientConfig: &tls.Config{
-			Certificates: []tls.Certificate{*u.Certificate}, ServerName: u.ServerName, InsecureSkipVerify: true, // the name is the tenant's
-		}}
-		defer transport.CloseIdleConnections()
-		base, client = h.secure, &nethttp.Client{Transport: transport}
-	}
-	r, err := nethttp.NewRequestWithContext(ctx, method, base+target, bytes.NewReader(u.Payload))
+	r, err := nethttp.NewRequestWithContext(ctx, method, h.base+target, bytes.NewReader(u.Payload))
 	if err != nil {
 		return err
-	}
-	switch {
-	case u.Certificate != nil:
-	case u.Token != "":
-		r.Header.Set("Authorization", "Bearer "+u.Token)
-	default:
-		r.SetBasicAuth(u.AuthID+"@"+string(u.Tenant), u.Password)
 	}
 	r.Header.Set("QoS-Level", strconv.Itoa(int(u.QoS)))
 	if u.ContentType != "" {
@@ -95,11 +83,109 @@ func (h *harness) Send(ctx context.Context, u adaptertest.Upload) error {
 	if u.TTL > 0 {
 		r.Header.Set("hono-ttl", strconv.Itoa(int(u.TTL/time.Second)))
 	}
-	resp, err := client.Do(r)
+	resp, _, err := h.do(r, u.Login)
 	if err != nil {
 		return err
 	}
+	return outcome(resp)
+}
+
+// do sends r as who l says, and reads the answer.
+func (h *harness) do(r *nethttp.Request, l adaptertest.Login) (resp *nethttp.Response, body []byte, err error) {
+	client := h.client
+	switch {
+	case l.Certificate != nil:
+		transport := &nethttp.Transport{TLSClientConfig: &tls.Config{
+			Certificates: []tls.Certificate{*l.Certificate}, ServerName: l.ServerName, InsecureSkipVerify: true, // the name is the tenant's
+		}}
+		defer transport.CloseIdleConnections()
+		client = &nethttp.Client{Transport: transport}
+		if r.URL, err = r.URL.Parse(h.secure + r.URL.RequestURI()); err != nil {
+			return nil, nil, err
+		}
+	case l.Token != "":
+		r.Header.Set("Authorization", "Bearer "+l.Token)
+	default:
+		r.SetBasicAuth(l.AuthID+"@"+string(l.Tenant), l.Password)
+	}
+	if resp, err = client.Do(r); err != nil {
+		return nil, nil, err
+	}
 	defer resp.Body.Close()
+	body, err = io.ReadAll(resp.Body)
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, body, err
+}
+
+// Listen uploads and waits for a command.
+func (h *harness) Listen(ctx context.Context, l adaptertest.Listen) (adaptertest.Listener, error) {
+	method, target := nethttp.MethodPost, "/telemetry?hono-ttd=60"
+	if l.TargetDevice != "" {
+		method, target = nethttp.MethodPut, "/telemetry//"+url.PathEscape(string(l.TargetDevice))+"?hono-ttd=60"
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	r, err := nethttp.NewRequestWithContext(ctx, method, h.base+target, strings.NewReader("x"))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	w := &waiter{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		resp, body, err := h.do(r, l.Login)
+		switch {
+		case err != nil:
+			w.err = err
+		case resp.StatusCode != nethttp.StatusOK:
+			w.err = fmt.Errorf("got status %d, want one with a command", resp.StatusCode)
+		default:
+			w.got = adaptertest.Received{
+				Name: resp.Header.Get("hono-command"), RequestID: resp.Header.Get("hono-cmd-req-id"),
+				Device: iot.DeviceID(resp.Header.Get("hono-cmd-target-device")), Payload: body,
+			}
+		}
+	}()
+	return w, nil
+}
+
+// waiter is a request that waits for one command.
+type waiter struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when got or err is there
+	got    adaptertest.Received
+	err    error
+}
+
+func (w *waiter) Next(ctx context.Context) (adaptertest.Received, error) {
+	select {
+	case <-w.done:
+		return w.got, w.err
+	case <-ctx.Done():
+		return adaptertest.Received{}, ctx.Err()
+	}
+}
+
+func (w *waiter) Close() error {
+	w.cancel()
+	<-w.done
+	return nil
+}
+
+// Respond answers a command.
+func (h *harness) Respond(ctx context.Context, a adaptertest.Response) error {
+	method, target := nethttp.MethodPost, "/command/res/"
+	if a.TargetDevice != "" {
+		method, target = nethttp.MethodPut, target+"/"+url.PathEscape(string(a.TargetDevice))+"/"
+	}
+	r, err := nethttp.NewRequestWithContext(ctx, method, h.base+target+url.PathEscape(a.RequestID), bytes.NewReader(a.Payload))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("hono-cmd-status", strconv.Itoa(a.Status))
+	resp, _, err := h.do(r, a.Login)
+	if err != nil {
+		return err
+	}
 	return outcome(resp)
 }
 

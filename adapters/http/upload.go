@@ -15,9 +15,7 @@ import (
 
 // ServeHTTP implements [nethttp.Handler].
 func (a *Adapter) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
-	if r.ProtoMajor == 1 && a.leaving.Load() {
-		w.Header().Set("Connection", "close") // HTTP/2 has its own way to say so
-	}
+	a.sayGoodbye(w, r)
 	if err := a.cors(w, r); err != nil {
 		a.fail(w, status.Upload, err)
 		return
@@ -47,6 +45,13 @@ func (a *Adapter) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
 		a.respond(w, r, t)
 	default:
 		a.upload(w, r, t)
+	}
+}
+
+// sayGoodbye tells the client that its connection ends when the adapter stops.
+func (a *Adapter) sayGoodbye(w nethttp.ResponseWriter, r *nethttp.Request) {
+	if r.ProtoMajor == 1 && a.leaving.Load() {
+		w.Header().Set("Connection", "close") // HTTP/2 has its own way to say so
 	}
 }
 
@@ -84,6 +89,7 @@ func (a *Adapter) uploadAndWait(w nethttp.ResponseWriter, r *nethttp.Request, t 
 		a.refuse(w, r, t, who.Tenant(), err)
 		return
 	}
+	a.sayGoodbye(w, r) // the stop may have begun in the meantime
 	up.TTDOutcome = adapters.TTDExpired
 	switch {
 	case !ok:

@@ -191,6 +191,9 @@ func TestShutdownEndsWaiting(t *testing.T) {
 				return
 			}
 			resp.Body.Close()
+			if resp.ProtoMajor == 1 && !resp.Close {
+				t.Error("the answer does not say that the connection ends")
+			}
 			answers <- resp.StatusCode
 		}()
 	}
