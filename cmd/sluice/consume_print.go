@@ -134,12 +134,12 @@ func printMessage(out io.Writer, asJSON bool, m *goamqp.Message) error {
 	if asJSON {
 		return json.NewEncoder(out).Encode(p)
 	}
-	at := ""
+	at, device := "", oneLine(fmt.Sprint(p.Device))
 	if p.Created != nil {
 		at = p.Created.Local().Format("15:04:05.000") + " "
 	}
 	if p.ContentType == emptyNotification {
-		_, err := fmt.Fprintf(out, "%s%v %s\n", at, p.Device, notification(m))
+		_, err := fmt.Fprintf(out, "%s%s %s\n", at, device, notification(m))
 		return err
 	}
 	payload := p.Base64
@@ -149,7 +149,7 @@ func printMessage(out io.Writer, asJSON bool, m *goamqp.Message) error {
 	if _, ok := m.ApplicationProperties["ttd"]; ok {
 		payload = strings.TrimSpace(payload + " (" + notification(m) + ")")
 	}
-	_, err := fmt.Fprintf(out, "%s%v %s %s\n", at, p.Device, p.ContentType, payload)
+	_, err := fmt.Fprintf(out, "%s%s %s %s\n", at, device, oneLine(p.ContentType), payload)
 	return err
 }
 
