@@ -52,6 +52,15 @@ type routing struct {
 	dir *auth.Directory
 	ctx context.Context // ends with the test
 	wg  sync.WaitGroup
+	// component is who connects as "component", besides those of the identities file.
+	component *auth.Identity
+}
+
+func (r *routing) identity(user string) *auth.Identity {
+	if user == "component" {
+		return r.component
+	}
+	return r.dir.Current(user)
 }
 
 // commanders are the identities: an application of every tenant and one of tenant T, and
@@ -90,7 +99,7 @@ func withRouting(t *testing.T, invoker events.Invoker, f func(t *testing.T, r *r
 func (r *routing) dial(user string) *goamqp.Conn {
 	r.t.Helper()
 	near, far := peer.NewPipe()
-	r.wg.Go(func() { r.ServePipe(r.ctx, far, r.dir.Current(user)) })
+	r.wg.Go(func() { r.ServePipe(r.ctx, far, r.identity(user)) })
 	c, err := goamqp.NewConn(r.t.Context(), &piped{Pipe: near}, &goamqp.ConnOptions{SASLType: goamqp.SASLTypeExternal(""), ContainerID: "of-" + user, HostName: "r", IdleTimeout: -1})
 	if err != nil {
 		r.t.Fatal(err)
