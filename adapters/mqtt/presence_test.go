@@ -225,3 +225,24 @@ func TestConnectionEventRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestLastNotification checks that applications hear of the end of a client that was
+// silent for longer than the assertion holds that it came in with.
+func TestLastNotification(t *testing.T) {
+	withPipes(t, func(o *mqtt.Options) { o.ConnectionEvents = mqtt.ConnectionsSent }, func(t *testing.T, w *piped) {
+		c := w.connected(t, 4, nil)
+		c.subscribed(1, "c///q/#")
+		time.Sleep(25 * time.Hour)
+		c.nc.Close()
+		wantTTDs(t, w, "device-1 -1", "device-1 0")
+		sent := w.down.Sent()
+		if len(sent) != 4 {
+			t.Fatalf("got %d events, want 4", len(sent))
+		}
+		for i, m := range sent {
+			if (m.Assertion == sent[0].Assertion) != (i < 2) {
+				t.Errorf("event %d has assertion %s, the first one %s", i, m.Assertion, sent[0].Assertion)
+			}
+		}
+	})
+}
