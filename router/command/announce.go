@@ -121,14 +121,29 @@ func (d *Directory) apply(s *source, n *announcement) {
 	}
 }
 
+// clearAtOnce is how many entries are taken out before others have their turn.
+const clearAtOnce = 5000
+
 // leave forgets a source and all that it announced.
 func (d *Directory) leave(s *source) {
+	for !d.leavePart(s) {
+	}
+}
+
+// leavePart reports whether the source is forgotten.
+func (d *Directory) leavePart(s *source) bool {
 	d.mu.Lock()
 	defer d.unlock()
-	d.clear(s)
+	for n := 0; s.first != nil; n++ {
+		if n == clearAtOnce {
+			return false
+		}
+		d.remove(s.first)
+	}
 	set := d.sources[s.instance]
 	delete(set, s)
 	if len(set) == 0 {
 		delete(d.sources, s.instance)
 	}
+	return true
 }

@@ -223,6 +223,24 @@ func TestList(t *testing.T) {
 	}
 }
 
+// TestLinkWithManyDevicesGoes shows that all entries of a link go with it, though others
+// have their turn in between.
+func TestLinkWithManyDevicesGoes(t *testing.T) {
+	d := newDirectory(t, through(), nil)
+	l := d.Attach("A")
+	for i := range 12 {
+		var a announcement
+		for j := range 1000 {
+			a.Set = append(a.Set, row(fmt.Sprint("d", i*1000+j), 1, 0, 0))
+		}
+		announce(t, l, a)
+	}
+	l.Leave()
+	if wrong := d.Check(); wrong != "" || d.Len() != 0 {
+		t.Error(wrong, d.Len())
+	}
+}
+
 func TestForeignAreBounded(t *testing.T) {
 	d := newDirectory(t, through(), nil)
 	rows := make([]command.Row, command.MaxForeign+1)
