@@ -100,6 +100,9 @@ func (s *subscription) delivery(cmd *adapters.Command) (*delivery, error) {
 // responseTopic is where a client of MQTT 5 that knows nothing of status codes
 // sends a response that all is well.
 func (s *subscription) responseTopic(device, request string) string {
+	if s.tenant != "" && device == "" {
+		device = string(s.key.device) // a client may not publish with its tenant alone
+	}
 	verb := "res"
 	if s.verb == "q" {
 		verb = "s"

@@ -63,6 +63,12 @@ type request struct {
 
 func (q request) curl(t *testing.T, p *plant) reply {
 	t.Helper()
+	args, body := q.line(p)
+	return runCurl(t, body, args...)
+}
+
+// line is curl's command line and its input.
+func (q request) line(p *plant) (args []string, stdin string) {
 	orElse := func(s *string, otherwise string) {
 		if *s == "" {
 			*s = otherwise
@@ -74,7 +80,7 @@ func (q request) curl(t *testing.T, p *plant) reply {
 	orElse(&q.target, "/telemetry")
 	orElse(&q.contentType, "text/plain")
 	orElse(&q.body, "22.5")
-	args := []string{"-sS", "-i", "--path-as-is", "--data-binary", "@-", "-X", q.method, "-H", "Content-Type: " + q.contentType}
+	args = []string{"-sS", "-i", "--path-as-is", "--data-binary", "@-", "-X", q.method, "-H", "Content-Type: " + q.contentType}
 	if q.contentType == "" {
 		args[len(args)-1] = "Content-Type:"
 	}
@@ -90,7 +96,7 @@ func (q request) curl(t *testing.T, p *plant) reply {
 	for _, line := range q.header {
 		args = append(args, "-H", line)
 	}
-	return runCurl(t, q.body, append(append(args, q.args...), q.base+q.target)...)
+	return append(append(args, q.args...), q.base+q.target), q.body
 }
 
 func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }

@@ -56,6 +56,8 @@ func startPlant(t *testing.T, extra string) *plant {
     authorities:
       - {address: "telemetry/*", may: [read]}
       - {address: "event/*", may: [read]}
+      - {address: "command/*", may: [write]}
+      - {address: "command_response/*", may: [read]}
 operators:
   - {name: %s, secret: "{plain}%s", scopes: [{tenant: "*", may: [read, write]}]}
 `, p.appUser, p.appPassword, p.operatorUser, p.operatorSecret))

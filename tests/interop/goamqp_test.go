@@ -199,6 +199,12 @@ func (g *goPeer) transmit(m outgoing) error {
 	if m.CorrelationID != "" {
 		msg.Properties.CorrelationID = m.CorrelationID
 	}
+	if m.MessageID != "" {
+		msg.Properties.MessageID = m.MessageID
+	}
+	if m.Form == "text" {
+		msg.Data, msg.Value = nil, string(m.Body)
+	}
 	if m.Settled || g.options.sndSettleMode == "settled" {
 		if err := g.sender.Send(g.ctx, msg, &amqp.SendOptions{Settled: true}); err != nil {
 			return err

@@ -89,6 +89,8 @@ type outgoing struct {
 
 	ReplyTo       string `json:"replyTo,omitempty"`
 	CorrelationID string `json:"correlationId,omitempty"`
+	MessageID     string `json:"messageId,omitempty"`
+	Form          string `json:"form,omitempty"` // of the body: "" = a data section, "text" = an amqp-value
 	Size          int    `json:"size,omitempty"` // the body is pattern(Size, ID)
 
 	// Cmd is "credit" (N of it) or "drain" to a receiver, and "flood" (for N

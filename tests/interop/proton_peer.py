@@ -170,6 +170,10 @@ class Peer(MessagingHandler):
             message.reply_to = m["replyTo"]
         if m.get("correlationId"):
             message.correlation_id = m["correlationId"]
+        if m.get("messageId"):
+            message.id = m["messageId"]
+        if m.get("form") == "text":
+            message.body, message.inferred = body.decode(), False
         message.properties = {"number": m["id"]}
         message.annotations = {symbol("x-opt-note"): "kept"}
         message.instructions = {symbol("x-opt-hop"): "of this hop"}

@@ -120,6 +120,8 @@ function sender(connection, options, modes) {
     if (m.to) message.to = m.to;
     if (m.replyTo) message.reply_to = m.replyTo;
     if (m.correlationId) message.correlation_id = m.correlationId;
+    if (m.messageId) message.message_id = m.messageId;
+    if (m.form === 'text') message.body = body.toString();
     const delivery = link.send(message, String(m.id));
     if (m.settled) delivery.settled = true;
     if (delivery.settled) say('sent', {id: m.id});
