@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	goamqp "github.com/Azure/go-amqp"
@@ -66,6 +67,30 @@ func TestCommandsWaitForCredit(t *testing.T) {
 		}
 		if got := settled(t, receipt); got != "accepted" {
 			t.Error(got)
+		}
+	})
+}
+
+// TestConnectionBreaks shows that what was announced is void when the connection breaks
+// without a word, and that the commands which the adapter had are given back.
+func TestConnectionBreaks(t *testing.T) {
+	withRouting(t, functions(registered), func(t *testing.T, r *routing) {
+		a := r.adapter("ad", "ad/1", 10)
+		broken := r.last
+		a.has(1, "d", "e")
+		app := r.sender("app", "command/T")
+		receipt := sending(t, app, commandTo("command/T/d"))
+		a.next()
+		broken.Close()
+		if got := settled(t, receipt); got != "modified true false" {
+			t.Errorf("what it had: %s", got)
+		}
+		synctest.Wait()
+		if n := r.CommandDirectory().Len(); n != 0 {
+			t.Errorf("%d entries are left", n)
+		}
+		if got := outcome(t, app, commandTo("command/T/d")); got != "released" {
+			t.Errorf("afterwards: %s", got)
 		}
 	})
 }

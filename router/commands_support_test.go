@@ -52,6 +52,8 @@ type routing struct {
 	dir *auth.Directory
 	ctx context.Context // ends with the test
 	wg  sync.WaitGroup
+	// last is the near end of the connection that was made last.
+	last *peer.Pipe
 	// component is who connects as "component", besides those of the identities file.
 	component *auth.Identity
 }
@@ -99,6 +101,7 @@ func withRouting(t *testing.T, invoker events.Invoker, f func(t *testing.T, r *r
 func (r *routing) dial(user string) *goamqp.Conn {
 	r.t.Helper()
 	near, far := peer.NewPipe()
+	r.last = near
 	r.wg.Go(func() { r.ServePipe(r.ctx, far, r.identity(user)) })
 	c, err := goamqp.NewConn(r.t.Context(), &piped{Pipe: near}, &goamqp.ConnOptions{SASLType: goamqp.SASLTypeExternal(""), ContainerID: "of-" + user, HostName: "r", IdleTimeout: -1})
 	if err != nil {

@@ -6,6 +6,9 @@
 // Addresses are Hono's: telemetry/T, event/T, command/T, command_response/T/R
 // and command_internal/A, and the service addresses of router/service and
 // router/cbs where the options name what answers there (contract: messaging).
+// With an invoker, which knows the devices, commands are routed: adapters announce
+// at device_directory which devices they reach, or others' by cmd_router/T, and what is
+// sent to command/T goes to the adapter of its device (router/command).
 // A listener may be limited to either kind of service: see [Scope].
 //
 //	r := router.New(router.Options{Name: "router-0", Directory: dir, Verifier: v, Logger: log})
