@@ -32,7 +32,8 @@ A file that is there is replaced when the export is complete, not before.
 
 --filter chooses devices as in "sluice device list". It reads the list page by
 page: of devices that come or go meanwhile, and of those beside them, some may
-be missing or twice. The export with --credentials has no such gaps.
+be missing or twice. The export with --credentials has no such gaps, and is the
+faster one; a filter without an index reads all devices for every 200 results.
 
 Exit code 0: the file is complete. Exit code 1: it is not there.`,
 		Example: `  sluice device export DEMO devices.ndjson

@@ -81,7 +81,8 @@ const listHelp = `
 --filter compares a field, which is the path to a value such as ext/site, via or
 id. In text * stands for any run of characters, ? for one. true, false and
 numbers are compared as such, in double quotes as text. A list matches by any of
-its elements. A field that is not indexed costs reading all.
+its elements. A field that the installation has no index for (registry.indexes)
+costs reading all, again for every 200 results.
 
 With -o json one object a line is printed, as the management API gives it.`
 
