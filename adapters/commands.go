@@ -13,7 +13,7 @@ import (
 // Defaults of [CommandsOptions], and what is fixed.
 const (
 	DefaultCommandsInFlight = 10_000
-	DefaultPerSubscription  = 16
+	DefaultPerSubscription  = 100
 
 	// MaxSubscriptions bounds the subscriptions of a process.
 	MaxSubscriptions = 1_000_000
@@ -21,6 +21,7 @@ const (
 
 const (
 	commandShards = 32
+	perGateway    = 10 // times what a subscription for one device may have on its way
 	// forgetEvery is how often subscriptions are looked for that have ended by
 	// themselves and that nobody closed.
 	forgetEvery = time.Minute
@@ -29,7 +30,7 @@ const (
 // CommandsOptions configure [NewCommands]. Zero values stand for the defaults above.
 type CommandsOptions struct {
 	MaxInFlight     int // commands handed to devices at a time that have no outcome yet
-	PerSubscription int // of these, of one subscription
+	PerSubscription int // of these, of one subscription; of one for all devices of a gateway ten times as many
 	Logger          *slog.Logger
 }
 
@@ -125,7 +126,7 @@ func (s *Commands) take(c *Command) (*CommandSubscription, error) {
 		return nil, errNotSubscribed
 	case c.Gateway != "" && !sub.all:
 		return nil, errNotForOthers
-	case sub.inFlight.Add(1) > int32(s.o.PerSubscription):
+	case sub.inFlight.Add(1) > s.limit(sub):
 		sub.inFlight.Add(-1)
 		return nil, errInFlight
 	case s.inFlight.Add(1) > int64(s.o.MaxInFlight):
@@ -134,6 +135,14 @@ func (s *Commands) take(c *Command) (*CommandSubscription, error) {
 		return nil, errInFlight
 	}
 	return sub, nil
+}
+
+// limit is how many commands sub may have on their way.
+func (s *Commands) limit(sub *CommandSubscription) int32 {
+	if sub.all {
+		return int32(perGateway * s.o.PerSubscription)
+	}
+	return int32(s.o.PerSubscription)
 }
 
 // handed is one command that a device has.

@@ -95,7 +95,7 @@ func (p *Process) openMQTT(heed *adapters.NoticeHandlers) {
 	p.mqtt = adaptermqtt.New(adaptermqtt.Options{
 		Pipeline: pipeline, Sessions: p.sessions, Conns: adapters.NewConnLimit(m.ConnectionsPerAddress),
 		NoAuthentication: !m.AuthenticationRequired, MaxInFlight: m.MaxInFlight, Will: m.Will == config.WillPublish, Logger: p.log,
-		CommandAckTimeout: ackTimeout(m.SendMessageToDeviceTimeout), ConnectionEvents: connectionEvents[m.ConnectionEvents],
+		CommandAckTimeout: ackTimeout(m.SendMessageToDeviceTimeout), ConnectionEvents: connectionEvents[m.ConnectionEvents], Presence: p.presence,
 	})
 }
 
