@@ -119,17 +119,10 @@ func (p *Presence) take(batch []*notice, facts []events.PresenceFact) {
 	}
 	p.asked -= len(batch)
 	p.hand()
-	var dropped []*notice // what came meanwhile did not count what the function was asked about
-	for x := p.makeRoom(&p.derived, &p.fresh); x != nil; x = p.makeRoom(&p.derived, &p.fresh) {
-		dropped = append(dropped, x)
-	}
 	p.checkEmpty()
 	p.mu.Unlock()
 	for _, x := range done {
 		finish(x.done, nil)
-	}
-	for _, x := range dropped {
-		finish(x.done, errNoRoom)
 	}
 }
 
