@@ -23,6 +23,9 @@ type commander struct {
 func (p *plant) commands(t *testing.T, kind, tenant, addr string) *commander {
 	t.Helper()
 	c := &commander{tenant: tenant, reply: kind + "/" + fmt.Sprint(time.Now().UnixNano())}
+	if kind == "rhea" {
+		c.reply = "meter-1/" + c.reply // of some of the devices' own, as Hono's applications do
+	}
 	o := p.app("command/" + tenant)
 	if addr != "" {
 		o.addr = addr
