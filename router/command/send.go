@@ -58,13 +58,18 @@ func (s *Server) send(instance string, o *outgoing) {
 // offer reports whether an adapter process took a command.
 func (s *Server) offer(instance string, o *outgoing) bool {
 	f := o.flight // the message is not kept until it is settled
-	return s.d.o.Offer(internal+instance, o.message, func(state amqp.Raw) {
+	f.sent.Store(true)
+	taken := s.d.o.Offer(internal+instance, o.message, func(state amqp.Raw) {
 		if !state.Terminal() {
 			// The adapter let go of it without a word: the device may have it.
 			state = amqp.StateDeliveryFailed
 		}
 		s.end(f, state)
 	})
+	if !taken {
+		f.sent.Store(false)
+	}
+	return taken
 }
 
 // again offers what waits, in order, and lets go of what has waited long enough.

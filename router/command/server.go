@@ -18,7 +18,8 @@ import (
 const (
 	// Credit is what a link for commands has: so many may be under way.
 	Credit = 1000
-	// Timeout is how long a command may be under way; then it is released (messaging 9.3).
+	// Timeout is how long a command may be under way; then it is released (messaging 9.3), or
+	// modified with delivery-failed where an adapter has it: the device may have it, too.
 	Timeout = 8 * time.Second
 	// maxFlying is how many commands of all links are under way at a time; more are released.
 	maxFlying = 100_000
@@ -49,6 +50,7 @@ type flight struct {
 	q          *forward.Request
 	cost       int
 	deadline   time.Time
+	sent       atomic.Bool // an adapter has it
 	over       atomic.Bool // it has its outcome
 	prev, next *flight
 }
@@ -168,7 +170,7 @@ func (s *Server) arm() {
 	}
 }
 
-// overdue releases commands that took too long.
+// overdue ends commands that took too long.
 func (s *Server) overdue() {
 	s.giveUp(time.Now())
 	s.mu.Lock()
@@ -176,7 +178,7 @@ func (s *Server) overdue() {
 	s.mu.Unlock()
 }
 
-// giveUp releases the commands whose time is over at a time.
+// giveUp ends the commands whose time is over at a time.
 func (s *Server) giveUp(at time.Time) {
 	s.mu.Lock()
 	var late []*flight
@@ -185,7 +187,11 @@ func (s *Server) giveUp(at time.Time) {
 	}
 	s.mu.Unlock()
 	for _, f := range late {
-		s.end(f, amqp.StateReleased)
+		if f.sent.Load() {
+			s.end(f, amqp.StateDeliveryFailed)
+		} else {
+			s.end(f, amqp.StateReleased)
+		}
 	}
 }
 
@@ -207,7 +213,7 @@ func (s *Server) Shutdown() {
 	s.mu.Unlock()
 }
 
-// Close releases what is still under way.
+// Close ends what is still under way.
 func (s *Server) Close() {
 	s.Shutdown()
 	s.giveUp(time.Now().Add(2 * Timeout))
