@@ -12,10 +12,9 @@ import (
 // ctx's: what could not be told otherwise does not end the subscription.
 func (s *CommandSubscription) notifySubscribed(ctx context.Context) error {
 	presence := s.p.o.Presence
-	if !s.notify || presence == nil {
+	if !s.notify || presence == nil || !s.tells() {
 		return nil
 	}
-	s.told = true
 	err := presence.Notify(ctx, s.notification(events.Subscribed, time.UnixMilli(s.at)))
 	if err == nil {
 		return nil
@@ -26,6 +25,16 @@ func (s *CommandSubscription) notifySubscribed(ctx context.Context) error {
 	s.p.o.Commands.o.Logger.Debug("applications cannot be told that a device takes commands",
 		"tenant", s.key().tenant, "device", s.key().device, "err", err)
 	return nil
+}
+
+// tells notes that applications are told of s; false where it is closed already: a
+// command came, and the gateway may no longer act for the device.
+func (s *CommandSubscription) tells() bool {
+	sh := s.p.o.Commands.shard(s.key())
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s.told = !s.closed
+	return s.told
 }
 
 // notifyUnsubscribed tells applications that the device can no longer be reached.

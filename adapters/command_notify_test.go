@@ -161,6 +161,79 @@ func TestNotificationAfterRenewal(t *testing.T) {
 	})
 }
 
+// TestNotificationAfterTheSession: what is told of a device that was silent for long, and
+// says farewell, is let in anew, and keeps nothing back that comes after it.
+func TestNotificationAfterTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCommandWorld(t, adapters.CommandsOptions{}).withPresence(t)
+		ss := adapters.NewSessions(w.p, adapters.SessionOptions{})
+		t.Cleanup(ss.Close)
+		subscribed := func() (*adapters.Session, *device) {
+			s, err := ss.Open(t.Context(), passwordLogin(t, adaptertest.Device, adaptertest.Password), home, func(error) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			who, err := s.Admit(t.Context(), "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s, w.subscribe(t, adaptertest.Device, func(s *adapters.Subscribe) { s.Who, s.Notify = who, true })
+		}
+		s, d := subscribed()
+		old := w.down.Sent()[0].Assertion
+		w.down.Outcome(func(m *iot.Message) error {
+			if m.Assertion == old {
+				return iot.Errorf(iot.ErrForbidden, "the assertion has expired")
+			}
+			return nil
+		})
+		time.Sleep(48 * time.Hour)
+		d.Close(false)
+		s.Close()
+		subscribed()
+		var taken []int
+		synctest.Wait()
+		for _, m := range w.down.Sent()[1:] {
+			if m.Assertion != old {
+				taken = append(taken, *m.TTD)
+			}
+		}
+		if !slices.Equal(taken, []int{0, -1}) {
+			t.Errorf("routers took notifications with ttd %v, want 0 and -1", taken)
+		}
+	})
+}
+
+// TestRefusedWhileSubscribing: a subscription that a command found to be without right is
+// not told of as one that can be reached.
+func TestRefusedWhileSubscribing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCommandWorld(t, adapters.CommandsOptions{})
+		presence := adapters.NewPresence(adapters.PresenceOptions{Invoker: w.inv})
+		t.Cleanup(presence.Close)
+		adm, inv := newAdmissions(t, adapters.AdmissionOptions{})
+		w.p = adapters.NewPipeline(adapters.Options{Type: "hono-mqtt", Admissions: adm, Downstream: w.down, Commands: w.commands, Presence: presence})
+		r := request(string(adaptertest.Gateway), adaptertest.Password, home)
+		r.Admit.DeviceID = adaptertest.Device2
+		who, err := w.p.Admit(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		release := w.announcer.Hold()
+		go w.p.Subscribe(t.Context(), adapters.Subscribe{Who: who, Notify: true, Deliver: func(_ *adapters.Command, done func(error)) { done(nil) }})
+		synctest.Wait()
+		inv.Fail(iot.ErrForbidden)
+		adm.Notice(adapters.Notice{Type: adapters.NoticeDevice, Change: "UPDATE", Enabled: true, Tenant: adaptertest.Tenant, Device: adaptertest.Device2})
+		var o outcome
+		w.commands.Command(command(adaptertest.Device2, ""), o.done)
+		synctest.Wait()
+		release()
+		if got := w.ttds(); len(got) != 0 || len(o) != 1 {
+			t.Errorf("got notifications with ttd %v and outcomes %v, want none and one", got, o)
+		}
+	})
+}
+
 // posted keeps facts.
 type posted struct {
 	mu    sync.Mutex

@@ -132,7 +132,7 @@ func (p *Pipeline) announce(who Admission, address string, e *iot.Message, done 
 			done(downstreamError(eventError(up, err)))
 			return
 		}
-		p.o.Admissions.renewThen(who, func(anew Admission, err error) {
+		p.o.Admissions.renewToTell(who, func(anew Admission, err error) {
 			if err != nil {
 				done(err)
 				return

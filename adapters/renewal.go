@@ -96,6 +96,34 @@ func (s *Session) ask(ctx context.Context, r *renewal, changes uint32) {
 
 var errOtherDevice = iot.Errorf(iot.ErrUnauthenticated, "the credentials are another device's now")
 
+// renewToTell is [Admissions.renewThen] for what is told of a device: it may be of one
+// whose session ended while its notification was under way.
+func (a *Admissions) renewToTell(old Admission, then func(Admission, error)) {
+	a.renewThen(old, func(anew Admission, err error) {
+		if err != errClosed {
+			then(anew, err)
+			return
+		}
+		if !a.inTurn(context.Background(), func(ctx context.Context) { then(old.s.lastAdmission(ctx)) }) {
+			then(Admission{}, errTooBusy)
+		}
+	})
+}
+
+// lastAdmission asks about the device of a session that has ended. The answer lets
+// nothing else in.
+func (s *Session) lastAdmission(ctx context.Context) (Admission, error) {
+	request := s.request("", "")
+	n, err := s.ss.p.o.Admissions.ask(ctx, key{}, s.ss.p.o.Admissions.question(&request, true))
+	switch {
+	case err != nil:
+		return Admission{}, err
+	case n.tenant() != s.Tenant() || n.device != s.Device():
+		return Admission{}, errOtherDevice
+	}
+	return Admission{e: &entry{answer: n, owner: s}, s: s}, nil
+}
+
 // answered ends a renewal and lets e answer from now on.
 func (s *Session) answered(r *renewal, e *entry, err error, changes uint32) {
 	var who Admission
