@@ -27,12 +27,11 @@ const (
 
 // inbox is the way by which a router sends commands. The connection guards it.
 type inbox struct {
-	link      *peer.Link // nil = none
-	unsettled int        // commands that the handler has
-	bytes     int        // of their messages
-	handing   bool       // the reading goroutine is handing one over, and flushes after that
-	gone      bool       // the connection is closed: nobody waits for outcomes
-	refused   bool       // the log knows that there is no link
+	link    *peer.Link // nil = none
+	used    inUse      // by commands that the handler has
+	handing bool       // the reading goroutine is handing one over, and flushes after that
+	gone    bool       // the connection is closed: nobody waits for outcomes
+	refused bool       // the log knows that there is no link
 }
 
 // commandLink marks the receiving link of commands.
@@ -53,10 +52,10 @@ func (c *conn) attachCommands(b *peer.Batch) {
 // room is how much credit a router may have: with it and what the handler has,
 // maxUnsettled is not exceeded.
 func (c *conn) room() uint32 {
-	if c.in.bytes > maxCommandBytes {
+	if c.in.used.bytes > maxCommandBytes {
 		return 0
 	}
-	unsettled := c.in.unsettled
+	unsettled := c.in.used.count
 	if c.in.link != nil { // and what came with it and is not looked at yet
 		unsettled = max(unsettled, c.in.link.Unsettled())
 	}
@@ -101,7 +100,7 @@ func (c *conn) commandsDetached(ev *peer.Event) {
 // commandsGone lets nobody wait any more for the outcomes of the connection's commands.
 func (c *conn) commandsGone() {
 	c.pc.Lock()
-	n := c.in.unsettled
+	n := c.in.used.count
 	if c.in.gone {
 		n = 0
 	}
@@ -144,6 +143,7 @@ type handed struct {
 	c       *conn
 	link    *peer.Link
 	id      uint32
+	tenant  iot.TenantID
 	size    int
 	settled bool // nobody wants to know the outcome
 	told    atomic.Bool
@@ -154,12 +154,16 @@ func (c *conn) hand(b *peer.Batch, ev *peer.Event, command *adapters.Command) {
 		c.answer(b, ev, amqp.StateReleased)
 		return
 	}
-	h := &handed{c: c, link: ev.Link, id: ev.ID, size: len(ev.Payload), settled: ev.Settled}
+	h := &handed{c: c, link: ev.Link, id: ev.ID, tenant: command.Tenant, size: len(ev.Payload), settled: ev.Settled}
 	c.pc.Lock()
-	c.in.unsettled++
-	c.in.bytes += h.size
-	c.in.handing = true
+	taken := c.in.used.take(h.tenant, h.size)
+	c.in.handing = taken
 	c.pc.Unlock()
+	if !taken {
+		c.s.leave()
+		c.answer(b, ev, amqp.StateReleased)
+		return
+	}
 	c.s.guarded("a command was handed over", func() { c.s.o.Commands.Command(command, h.done) }, func() { h.done(errHandler) })
 	c.pc.Lock()
 	defer c.pc.Unlock()
@@ -182,8 +186,7 @@ func (h *handed) done(err error) {
 	if !h.settled {
 		h.link.Settle(h.id, commandState(err), true)
 	}
-	c.in.unsettled--
-	c.in.bytes -= h.size
+	c.in.used.give(h.tenant, h.size)
 	c.replenish()
 	gone := c.in.gone
 	if !c.in.handing {
