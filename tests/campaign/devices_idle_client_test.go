@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -36,6 +37,7 @@ type idleSettings struct {
 	TLS          bool
 	Clients      int
 	KeepAlive    uint16 // seconds; they ping in half of it
+	Subscribe    bool   // for commands, with quality of service 0, once a line comes on standard input
 }
 
 // idleReport is what it says when all are connected, and again at the end.
@@ -44,6 +46,8 @@ type idleReport struct {
 	Lost  int           // connections that the server ended
 	Deaf  int           // connections over which no ping was answered
 	Pings int           // sent on each
+	// Commands that came, and devices to which one came, where they are subscribed.
+	Commands, Commanded int
 }
 
 // connecting is how many clients connect at a time.
@@ -66,14 +70,30 @@ func beIdle(text string) error {
 	if err := out.Encode(report); err != nil {
 		return err
 	}
+	in := bufio.NewReader(os.Stdin)
+	if o.Subscribe {
+		if _, err := in.ReadByte(); err != nil {
+			return err
+		}
+		began = time.Now()
+		if err := subscribeAll(conns); err != nil {
+			return err
+		}
+		if err := out.Encode(idleReport{Took: time.Since(began)}); err != nil {
+			return err
+		}
+	}
 	stop := make(chan struct{})
 	go func() {
-		_, _ = bufio.NewReader(os.Stdin).ReadByte()
+		_, _ = in.ReadByte()
 		close(stop)
 	}()
 	report.Pings = pingAll(conns, time.Duration(o.KeepAlive)*time.Second/2, stop)
 	for _, c := range conns {
-		answers, alive := drained(c)
+		answers, commands, alive := drained(c)
+		if report.Commands += commands; commands > 0 {
+			report.Commanded++
+		}
 		if !alive {
 			report.Lost++
 		} else if report.Pings > 0 && answers == 0 {
@@ -141,16 +161,46 @@ func pingAll(conns []net.Conn, every time.Duration, stop chan struct{}) (rounds 
 	}
 }
 
+// subscribeAll subscribes each for its device's commands.
+func subscribeAll(conns []net.Conn) error {
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	var all sync.WaitGroup
+	for range connecting {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(conns) && failed.Load() == nil; i = int(next.Add(1)) - 1 {
+				c := conns[i]
+				_ = c.SetDeadline(time.Now().Add(patience))
+				r := bufio.NewReaderSize(c, 16)
+				if _, err := subscribed(c, r, 0); err != nil {
+					err = fmt.Errorf("client %d: %w", i, err)
+					failed.Store(&err)
+				}
+				_ = c.SetDeadline(time.Time{})
+			}
+		})
+	}
+	all.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 // drained reads what came over a connection, and says whether it is open.
-func drained(c net.Conn) (pings int, open bool) {
-	buf := make([]byte, 512)
+func drained(c net.Conn) (pings, commands int, open bool) {
+	r := bufio.NewReaderSize(c, 512)
 	for {
 		_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
-		n, err := c.Read(buf)
-		pings += n / 2
+		head, _, err := readMQTT(r)
 		if err != nil {
 			var timeout net.Error
-			return pings, errors.As(err, &timeout) && timeout.Timeout()
+			return pings, commands, errors.As(err, &timeout) && timeout.Timeout()
+		}
+		if head&0xf0 == mqttPublishHead {
+			commands++
+		} else {
+			pings++
 		}
 	}
 }
@@ -159,7 +209,7 @@ func drained(c net.Conn) (pings int, open bool) {
 type idleClients struct {
 	cmd   *exec.Cmd
 	lines *json.Decoder
-	stop  func() error
+	in    io.WriteCloser
 }
 
 // startIdleClients returns when all are connected.
@@ -187,7 +237,7 @@ func startIdleClients(t *testing.T, o idleSettings) (*idleClients, idleReport) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c := &idleClients{cmd: cmd, lines: json.NewDecoder(out), stop: in.Close}
+	c := &idleClients{cmd: cmd, lines: json.NewDecoder(out), in: in}
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -203,10 +253,19 @@ func (c *idleClients) report(t *testing.T) (r idleReport) {
 	return r
 }
 
+// subscribe has the clients subscribe and returns when all have.
+func (c *idleClients) subscribe(t *testing.T) idleReport {
+	t.Helper()
+	if _, err := io.WriteString(c.in, "\n"); err != nil {
+		t.Fatal(err)
+	}
+	return c.report(t)
+}
+
 // end has the clients look at what they got, and ends them.
 func (c *idleClients) end(t *testing.T) idleReport {
 	t.Helper()
-	_ = c.stop()
+	_ = c.in.Close()
 	r := c.report(t)
 	if err := c.cmd.Wait(); err != nil {
 		t.Error(err)
