@@ -272,6 +272,8 @@ func registered(_ context.Context, req events.Request) (events.Reply, error) {
 		return nil, iot.Errorf(iot.ErrNotFound, "no such")
 	case r.DeviceID == "bad":
 		return nil, iot.Errorf(iot.ErrInvalid, "no such id")
+	case r.DeviceID == "forbidden":
+		return nil, iot.Errorf(iot.ErrForbidden, "tenant is disabled")
 	case r.DeviceID == "broken":
 		return nil, iot.Errorf(iot.ErrUnavailable, "no registry")
 	}

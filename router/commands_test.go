@@ -79,6 +79,7 @@ func TestCommandsThatNobodyGets(t *testing.T) {
 		for _, tt := range []struct{ name, to, want string }{
 			{"device unknown or disabled", "command/T/unknown", "rejected hono:bad-request: the device or its tenant does not exist or is disabled"},
 			{"no device can have the id", "command/T/bad", "rejected hono:bad-request: the device or its tenant does not exist or is disabled"},
+			{"tenant disabled", "command/T/forbidden", "rejected hono:bad-request: the device or its tenant does not exist or is disabled"},
 			{"registry is not there", "command/T/broken", "released"},
 			{"device not connected, gateway for itself only", "command/T/nobody", "released"},
 			{"mapping expired", "command/T/brief", "released"},

@@ -132,6 +132,70 @@ func TestLookupsCollapse(t *testing.T) {
 	})
 }
 
+// TestChangedGateway shows that what is known of a device is not used any more once one of its
+// gateways has changed, which may have left a group.
+func TestChangedGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &reader{age: time.Hour}
+		d := command.NewDirectory(command.Options{Invoker: r, Send: sent})
+		defer d.Close()
+		step := func(what, want string) {
+			t.Helper()
+			if got := via(t, d, "d"); got != "["+want+"] <nil>" {
+				t.Errorf("%s: got %s, want %s", what, got, want)
+			}
+		}
+		step("first", "1")
+		d.Changed("T", "2")
+		d.Changed("U", "1")
+		step("others changed", "1")
+		d.Changed("T", "1")
+		step("its gateway changed", "2")
+		step("kept", "2")
+		r.more = make(chan struct{})
+		d.Changed("T", "2")
+		var got []string
+		ask := func() {
+			d.Via("T", "d", func(via []iot.DeviceID, err error) { got = append(got, fmt.Sprint(via, err)) })
+		}
+		ask()
+		synctest.Wait()
+		d.Changed("T", "3") // of which the answer will speak
+		ask()
+		r.more <- struct{}{}
+		r.more <- struct{}{}
+		synctest.Wait()
+		if want := "[[4] <nil> [4] <nil>]"; fmt.Sprint(got) != want {
+			t.Errorf("changed while it was read: got %v, want %s", got, want)
+		}
+		r.more = nil
+		for i := range command.MaxRegistrations + 1 {
+			d.Changed("T", iot.DeviceID(fmt.Sprint("other", i)))
+		}
+		step("more changes than are remembered", "5")
+	})
+}
+
+// TestChangeWhileTold shows that those who come while others are told of a registration do not get
+// one from before a change.
+func TestChangeWhileTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &reader{age: time.Hour}
+		d := command.NewDirectory(command.Options{Invoker: r, Send: sent})
+		defer d.Close()
+		var got []string
+		d.Via("T", "d", func(via []iot.DeviceID, err error) {
+			got = append(got, fmt.Sprint(via, err))
+			d.Changed("T", "d")
+			d.Via("T", "d", func(via []iot.DeviceID, err error) { got = append(got, fmt.Sprint(via, err)) })
+		})
+		synctest.Wait()
+		if want := "[[1] <nil> [2] <nil>]"; fmt.Sprint(got) != want {
+			t.Errorf("got %v, want %s", got, want)
+		}
+	})
+}
+
 // TestLookupsAreBounded shows how many are made at a time, how many wait, and how long one may take.
 func TestLookupsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -90,7 +90,7 @@ func (s *Server) route(f *flight, m *message, via []iot.DeviceID, err error) {
 		return
 	}
 	switch {
-	case errors.Is(err, iot.ErrNotFound), errors.Is(err, iot.ErrInvalid):
+	case errors.Is(err, iot.ErrNotFound), errors.Is(err, iot.ErrInvalid), errors.Is(err, iot.ErrForbidden): // the last of a disabled tenant
 		s.end(f, amqp.AppendRejected(nil, errUnknown))
 		return
 	case err != nil:
