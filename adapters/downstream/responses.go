@@ -28,11 +28,13 @@ type responses struct {
 	mu        sync.Mutex
 	byAddress map[string]*list.Element // of *responseTarget
 	recent    list.List                // the latest used first
+	tenants   map[iot.TenantID]int     // how many each has; see [tenantShare]
 }
 
 type responseTarget struct {
 	*target
-	used time.Duration // by Set.now
+	tenant iot.TenantID
+	used   time.Duration // by Set.now
 }
 
 // checkResponse checks what only command responses have (contract: messaging 9.4).
@@ -57,12 +59,13 @@ func (s *Set) responseTarget(m *iot.Message, x *scratch) (*target, error) {
 	defer r.mu.Unlock()
 	e := r.byAddress[string(x.address)]
 	if e == nil {
-		if len(r.byAddress) >= s.o.MaxResponses && !r.evict(&x.batch) {
+		if !r.room(m.Tenant, s.o.MaxResponses, &x.batch) {
 			return nil, errTooManyTargets
 		}
 		t := &target{s: s, address: string(x.address), part: responsePart}
-		e = r.recent.PushFront(&responseTarget{target: t})
+		e = r.recent.PushFront(&responseTarget{target: t, tenant: m.Tenant})
 		r.byAddress[t.address] = e
+		r.tenants[m.Tenant]++
 	} else {
 		r.recent.MoveToFront(e)
 	}
@@ -72,17 +75,32 @@ func (s *Set) responseTarget(m *iot.Message, x *scratch) (*target, error) {
 	return t.target, nil
 }
 
-// evict makes room for one target. The longest unused one goes.
-func (r *responses) evict(b *peer.Batch) bool {
-	e := r.recent.Back()
-	for range busyLooks {
-		if e == nil {
-			break
+// room makes room for one target of a tenant, and reports whether there is any. One that has
+// its share of most makes it itself; else its devices, by naming addresses at which
+// nobody listens, kept responses from all others.
+func (r *responses) room(tenant iot.TenantID, most int, b *peer.Batch) bool {
+	left := most - len(r.byAddress)
+	switch has := r.tenants[tenant]; {
+	case has > 0 && has >= tenantShare*left:
+		return r.evict(func(t *responseTarget) bool { return t.tenant == tenant }, b)
+	case left > 0:
+		return true
+	}
+	return r.evict(func(*responseTarget) bool { return true }, b)
+}
+
+// evict lets the longest unused target go of those that may.
+func (r *responses) evict(may func(*responseTarget) bool, b *peer.Batch) bool {
+	looks := 0
+	for e := r.recent.Back(); e != nil && looks < busyLooks; {
+		before := e.Prev()
+		if may(e.Value.(*responseTarget)) {
+			if r.retire(e, b) {
+				return true
+			}
+			looks++
 		}
-		if r.retire(e, b) {
-			return true
-		}
-		e = e.Prev()
+		e = before
 	}
 	return false
 }
@@ -98,6 +116,9 @@ func (r *responses) retire(e *list.Element, b *peer.Batch) bool {
 	t.retire(b)
 	r.recent.Remove(e)
 	delete(r.byAddress, t.address)
+	if r.tenants[t.tenant]--; r.tenants[t.tenant] == 0 {
+		delete(r.tenants, t.tenant)
+	}
 	return true
 }
 

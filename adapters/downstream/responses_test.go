@@ -127,7 +127,7 @@ func TestResponseLinks(t *testing.T) {
 func TestManyResponseAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newScripted(t, "r")
-		s, _ := start(t, downstream.Options{MaxResponses: 10}, r)
+		s, _ := start(t, downstream.Options{MaxResponses: 13}, r) // of which one tenant has 10 at most
 		synctest.Wait()
 		send := func(id string) {
 			t.Helper()
@@ -168,6 +168,35 @@ func TestManyResponseAddresses(t *testing.T) {
 		}
 		r.silent(false)
 		send("b")
+	})
+}
+
+// A tenant whose devices name many addresses at which nobody listens leaves some to others.
+func TestResponseAddressesOfTenants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newScripted(t, "r")
+		s, _ := start(t, downstream.Options{MaxResponses: 13}, r)
+		synctest.Wait()
+		r.silent(true)
+		c := newTold(t)
+		for i := range 50 {
+			s.Start(response(fmt.Sprint("nobody", i)), c.done(i))
+		}
+		if got := 50 - c.count(); got != 10 {
+			t.Errorf("%d are under way, want 10", got)
+		}
+		r.silent(false)
+		m := response("r")
+		m.Tenant = "U"
+		if err := s.Send(t.Context(), m); err != nil {
+			t.Errorf("a response of another tenant: %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		c.once(50)
+		if err := s.Send(t.Context(), response("r")); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
 	})
 }
 

@@ -43,7 +43,7 @@ type Options struct {
 	LinkIdle    time.Duration // links unused for so long are detached; 0 = 5 min
 
 	ResponseIdle time.Duration // LinkIdle of links for command responses; 0 = 10 s
-	MaxResponses int           // addresses of command responses at a time, of which the longest unused gives way; 0 = 1000
+	MaxResponses int           // addresses of command responses at a time, of which the longest unused gives way, and one tenant has three quarters at most; 0 = 1000
 
 	Logger *slog.Logger // nil = silent
 	// Notices is told of changes of the registry; nil = nobody is.
@@ -135,7 +135,7 @@ func New(o Options) (*Set, error) {
 	s.ready.Store(&view{gen: 1})
 	s.commandAddress = commandInternal + o.Address
 	s.directory.s, s.directory.wake = s, make(chan struct{}, 1)
-	s.responses.byAddress = map[string]*list.Element{}
+	s.responses.byAddress, s.responses.tenants = map[string]*list.Element{}, map[iot.TenantID]int{}
 	for i, r := range o.Routers {
 		rt, err := newRouter(s, r)
 		if err != nil {
