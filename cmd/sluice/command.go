@@ -60,6 +60,9 @@ or payload-base64, correlation-id, milliseconds, error.
 			if len(args) < 3 || len(args) > 4 {
 				return errors.New("expected a tenant, a device, the name of a command and perhaps a payload: sluice command DEMO 4711 setBrightness '{\"brightness\": 80}'")
 			}
+			if args[2] == "" {
+				return errors.New("the command has no name: expected one such as setBrightness")
+			}
 			return checkNames(args[:2])
 		},
 		ValidArgsFunction: completeTenantDevice(2),
@@ -116,7 +119,7 @@ func checkName(kind, name string) error {
 	}
 	for _, r := range name {
 		if r <= ' ' || r == '/' || r == 0x7f {
-			return fmt.Errorf("%q is no %s", name, kind)
+			return fmt.Errorf("%q is no %s: the id of one has neither / nor spaces", name, kind)
 		}
 	}
 	return nil

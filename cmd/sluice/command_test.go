@@ -140,13 +140,15 @@ func TestCommandRefused(t *testing.T) {
 	r := startFakeRouter(t, "")
 	t.Setenv("SLUICE_DATA", t.TempDir())
 	for want, args := range map[string][]string{
-		"expected a tenant, a device": {"T", "4711"},
-		`"a/b" is no tenant`:          {"a/b", "4711", "x"},
-		`"" is no device`:             {"T", "", "x"},
-		"--timeout 0s: expected more": r.login("T", "4711", "x", "--timeout", "0"),
-		`--output "xml"`:              r.login("T", "4711", "x", "-o", "xml"),
-		"no such file":                r.login("T", "4711", "x", "@/absent"),
-		"who are you?":                {"T", "4711", "x"},
+		"expected a tenant, a device":                 {"T", "4711"},
+		`"a/b" is no tenant`:                          {"a/b", "4711", "x"},
+		`"" is no device`:                             {"T", "", "x"},
+		"the command has no name":                     {"T", "4711", ""},
+		"app needs --password or SLUICE_APP_PASSWORD": {"T", "4711", "x", "--user", "app"},
+		"--timeout 0s: expected more":                 r.login("T", "4711", "x", "--timeout", "0"),
+		`--output "xml"`:                              r.login("T", "4711", "x", "-o", "xml"),
+		"no such file":                                r.login("T", "4711", "x", "@/absent"),
+		"who are you?":                                {"T", "4711", "x"},
 		"app may not receive the answers of devices of forbidden": r.login("forbidden", "4711", "x"),
 		"app may not send commands to devices of forbidden":       r.login("forbidden", "4711", "x", "--one-way"),
 		"gave no credit for commands to nobody within 1s":         r.login("nobody", "4711", "x", "--timeout", "1s"),

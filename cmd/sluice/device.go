@@ -94,10 +94,7 @@ func tenantAndFile(cmd *cobra.Command, args []string) error {
 	if len(args) < 1 || len(args) > 2 {
 		return fmt.Errorf("expected a tenant and at most one file: %s", cmd.UseLine())
 	}
-	if args[0] == "" || args[0] == "." || args[0] == ".." {
-		return fmt.Errorf("%q is no tenant", args[0])
-	}
-	return nil
+	return checkNames(args[:1])
 }
 
 // send opens the input, has do send it, and sums up.

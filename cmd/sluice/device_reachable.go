@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,6 +43,9 @@ an upload with a ttd: through which adapter, since when, and until when, where
 that is known. GATEWAY yes is a gateway that takes commands for all its devices.
 Of one DEVICE it says also through which gateway it can be reached.
 
+Where routers are processes of their own, ask one of them: --url then is that of
+its ingress listener, such as https://router:8445.
+
 With -o json one object a line is printed, as the management API gives it.
 
 Exit code 0: the list was printed, or DEVICE can be reached. Exit code 1: DEVICE
@@ -68,7 +75,7 @@ cannot be reached, or the question failed, which standard error tells.`,
 func reachableOne(cmd *cobra.Command, c *managementClient, args []string, asJSON bool) error {
 	var text json.RawMessage
 	if err := c.getJSON(cmd.Context(), escaped("/v1/reachable", args), nil, &text); err != nil {
-		return err
+		return reachableError(c, strings.Join(args, "/"), err)
 	}
 	var d reachableDevice
 	if err := json.Unmarshal(text, &d); err != nil || d.Reachable == nil {
@@ -107,7 +114,12 @@ func reachableAll(cmd *cobra.Command, c *managementClient, tenant string, limit 
 		query.Set("max", strconv.Itoa(size))
 		var page reachablePage
 		if err := c.getJSON(cmd.Context(), escaped("/v1/reachable", []string{tenant}), query, &page); err != nil {
-			return err
+			return reachableError(c, tenant, err)
+		}
+		if len(page.Result) == 0 && !query.Has("after") {
+			if err := missingTenant(cmd.Context(), c, tenant); err != nil {
+				return err
+			}
 		}
 		for _, text := range page.Result {
 			if asJSON {
@@ -132,6 +144,27 @@ func reachableAll(cmd *cobra.Command, c *managementClient, tenant string, limit 
 		return nil
 	}
 	return printReachable(cmd.OutOrStdout(), rows)
+}
+
+// reachableError says what could not be asked. A management API without a router
+// in its process does not have the resource.
+func reachableError(c *managementClient, what string, err error) error {
+	var e *apiError
+	if errors.As(err, &e) && e.status == http.StatusNotFound && e.text == "no such resource" {
+		return fmt.Errorf("%s does not know which devices can be reached (404): where routers are processes of their own, one has to be asked, at its ingress listener, such as --url https://127.0.0.1:8445", c.base.Host)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// missingTenant is an error when the tenant does not exist: who is asked for the
+// list knows only who can be reached. Not every one that has the list has tenants.
+func missingTenant(ctx context.Context, c *managementClient, tenant string) error {
+	_, err := c.call(ctx, apiRequest{method: http.MethodGet, path: escaped("/v1/tenants", []string{tenant})})
+	var e *apiError
+	if errors.As(err, &e) && e.status == http.StatusNotFound && strings.Contains(e.text, "tenant") {
+		return fmt.Errorf("%s: %w", tenant, err)
+	}
+	return nil
 }
 
 func printReachable(out io.Writer, rows [][]string) error {

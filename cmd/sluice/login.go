@@ -43,6 +43,9 @@ func (f *loginFlags) complete(prefix, usualURL string) error {
 		f.password = cmp.Or(f.password, operator[prefix+"PASSWORD"])
 	}
 	if f.user == "" || f.password == "" {
+		if f.user != "" {
+			return fmt.Errorf("who are you? %s needs --password or %sPASSWORD", f.user, prefix)
+		}
 		return fmt.Errorf("who are you? give --user and --password (there is no %sUSER with its secret for %s in %s)", prefix, f.url, looked)
 	}
 	return nil

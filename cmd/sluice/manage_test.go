@@ -92,6 +92,7 @@ func TestManageTenantsAndDevices(t *testing.T) {
 	c.prints("updated device d2, version UUID\n", "device", "update", "ACME", "d2", "--enabled", "--via", "gw")
 	c.prints("updated device d2, version UUID\n", "device", "update", "ACME", "d2", "--via", "", "--ext", "text=\"5\"")
 	c.prints("{\"enabled\":true,\"defaults\":{\"ttl\":10},\"ext\":{\"text\":\"5\"},\"status\":{\"created\":\"TIME\",\"updated\":\"TIME\"}}\n", "device", "get", "ACME", "d2", "-o", "json")
+	c.prints("{\"id\":\"d2\",\"version\":\"UUID\"}\n", "device", "update", "ACME", "d2", "--enabled", "-o", "json")
 	c.fails("somebody else has changed it", "device", "update", "ACME", "d2", "--ext", "a=b", "--if-match", "another")
 	c.fails("nothing to change", "device", "update", "ACME", "d2")
 	c.fails("expected key=value", "device", "update", "ACME", "d2", "--ext", "a")
@@ -104,6 +105,7 @@ func TestManageTenantsAndDevices(t *testing.T) {
 	c.prints("{\"ext\":{\"b\":1},\"status\":{\"created\":\"TIME\",\"updated\":\"TIME\"}}\n", "device", "get", "ACME", "d2", "-o", "json")
 
 	c.fails("repeat the command with --yes", "device", "delete", "ACME", "d2")
+	c.fails("Delete ALL devices of ACME with their credentials?", "device", "delete", "ACME", "--all")
 	c.fails("somebody else has changed it", "device", "delete", "ACME", "d2", "--yes", "--if-match", "another")
 	if got := c.run("", "device", "delete", "ACME", "d2", "none", "--yes"); got.out != "deleted device d2\n" || got.failure == nil || !strings.Contains(got.err, "ACME/none: device not found (404)") {
 		t.Error(got)

@@ -62,6 +62,9 @@ func (f *applicationFlags) complete() error {
 		f.password = cmp.Or(f.password, demo["SLUICE_APP_PASSWORD"])
 	}
 	if f.user == "" || f.password == "" {
+		if f.user != "" {
+			return fmt.Errorf("who are you? %s needs --password or SLUICE_APP_PASSWORD", f.user)
+		}
 		return fmt.Errorf("who are you? give --user and --password (there is no demo for %s at %s)", f.url, looked)
 	}
 	return nil
@@ -118,9 +121,13 @@ func (f *loginFlags) dial(ctx context.Context, container string) (*goamqp.Conn, 
 		}
 		opts.TLSConfig = conf(u.Hostname())
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	within, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	return goamqp.Dial(ctx, u.Scheme+"://"+u.Host, opts)
+	conn, err := goamqp.Dial(within, u.Scheme+"://"+u.Host, opts)
+	if err != nil && ctx.Err() == nil && within.Err() != nil {
+		return nil, fmt.Errorf("no router has answered within %s", dialTimeout)
+	}
+	return conn, err
 }
 
 // errWrongSecret is what a router says to a name or a secret that it does not know.

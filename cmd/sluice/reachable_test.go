@@ -19,6 +19,14 @@ func reachableAPI(t *testing.T) string {
 			fmt.Fprint(w, `{"result":[{"device-id":"c","adapter":"mqtt-0/2","since":"2026-01-31T11:00:00Z"}]}`)
 		case "/v1/reachable/NONE?max=1000":
 			fmt.Fprint(w, `{"result":[]}`)
+		case "/v1/reachable/GONE?max=1000":
+			fmt.Fprint(w, `{"result":[]}`)
+		case "/v1/tenants/GONE?":
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"error":"tenant does not exist"}`)
+		case "/v1/reachable/T/no-device?":
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"error":"device is disabled or not registered"}`)
 		case "/v1/reachable/T/a?":
 			fmt.Fprint(w, `{"device-id":"a","reachable":true,"via":"gw","adapter":"http-0/1","since":"2026-01-31T12:00:00Z"}`)
 		case "/v1/reachable/T/d?":
@@ -50,7 +58,9 @@ func TestDeviceReachable(t *testing.T) {
 		"one":        {args: []string{"T", "a"}, out: "a can be reached via gw through http-0/1 since 2026-01-31T12:00:00Z until further notice\n"},
 		"not":        {args: []string{"T", "d"}, failure: "d cannot be reached"},
 		"not (JSON)": {args: []string{"T", "d", "-o", "json"}, out: "{\"device-id\":\"d\",\"reachable\":false}\n", failure: "d cannot be reached"},
-		"no tenant":  {args: []string{"X"}, failure: "no such resource (404)"},
+		"no tenant":  {args: []string{"GONE"}, failure: "GONE: tenant does not exist (404)"},
+		"no device":  {args: []string{"T", "no-device"}, failure: "T/no-device: device is disabled or not registered (404)"},
+		"no router":  {args: []string{"X"}, failure: "does not know which devices can be reached (404): where routers are"},
 		"older API":  {args: []string{"T", "odd"}, failure: "answers what is not expected"},
 		"limit":      {args: []string{"T", "--limit", "-1"}, failure: "--limit -1"},
 	} {

@@ -113,14 +113,15 @@ func printJSON(out io.Writer, text []byte) error {
 func (r *resource) updateCommand() *cobra.Command {
 	f := objectFlags{lists: slices.Clone(r.lists)}
 	var replace bool
-	var version string
+	var version, output string
 	cmd := &cobra.Command{
 		Use:   "update " + r.use,
 		Short: "Change a " + r.kind,
 		Long: "Change the members of a " + r.kind + " that are given by --file and the other flags, and leave the others; null\n" +
 			"removes one (JSON merge patch, RFC 7396). With --replace it has what is given afterwards, and nothing else.\n\n" +
 			"The change is made to the version that was read just before, or to that of --if-match: when another\n" +
-			"has changed the " + r.kind + " meanwhile, nothing is done and the exit code is 1.",
+			"has changed the " + r.kind + " meanwhile, nothing is done and the exit code is 1. With -o json the id and\n" +
+			"the new version are printed as an object.",
 		Example: "  sluice " + r.kind + " update " + r.example + " --ext site=Kiel --ext floor=null\n" +
 			"  sluice " + r.kind + " get " + r.example + " -o json | sluice " + r.kind + " update " + r.example + " --replace --file -",
 		Args:              namesArgs(r.names, r.names),
@@ -129,7 +130,12 @@ func (r *resource) updateCommand() *cobra.Command {
 	f.add(cmd, r.extra)
 	cmd.Flags().BoolVar(&replace, "replace", false, "replace the whole "+r.kind)
 	cmd.Flags().StringVar(&version, "if-match", "", "change this `version` only")
+	outputFlag(cmd, &output)
 	return managed(cmd, func(cmd *cobra.Command, c *managementClient, args []string) error {
+		asJSON, err := checkOutput(output)
+		if err != nil {
+			return err
+		}
 		o, err := f.object(cmd)
 		if err != nil {
 			return err
@@ -155,7 +161,11 @@ func (r *resource) updateCommand() *cobra.Command {
 		if err != nil {
 			return changeError(r.label(args), err)
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "updated %s %s, version %s\n", r.kind, args[len(args)-1], reply.version)
+		id := args[len(args)-1]
+		if asJSON {
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"id": id, "version": reply.version})
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "updated %s %s, version %s\n", r.kind, id, reply.version)
 		return err
 	})
 }
@@ -210,6 +220,9 @@ func (r *resource) deleteCommand(with, loss string) *cobra.Command {
 	}
 	return managed(cmd, func(cmd *cobra.Command, c *managementClient, args []string) error {
 		scope, ids := args[:r.names-1], args[r.names-1:]
+		if all || len(ids) > 1 {
+			with = strings.ReplaceAll(with, " its ", " their ")
+		}
 		question := fmt.Sprintf("Delete %s %s%s?", plural(r.kind, len(ids)), strings.Join(ids, ", "), with)
 		if all {
 			question = fmt.Sprintf("Delete ALL %ss of %s%s?", r.kind, scope[0], with)

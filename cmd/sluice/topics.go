@@ -42,8 +42,10 @@ Management of a router, over AMQP 1.0 (router stat):
 All of them:
   SLUICE_CA               the CA certificate to believe, for https and amqps
 
-consume also takes SLUICE_URL, SLUICE_USER and SLUICE_PASSWORD while SLUICE_URL
-is not set or begins with amqp. What is found in a data folder is not sent to
+Both also take SLUICE_URL, SLUICE_USER and SLUICE_PASSWORD while SLUICE_URL is
+not set or begins with amqp.
+
+What is found in a data folder is not sent to
 a server that was named by --url or a variable, unless it is the one of that
 folder or --data names the folder, too; the demo's also to this machine.
 
