@@ -15,22 +15,11 @@ import (
 // process and through processes for each part, by turns with mosquitto.
 func devicesTable(ctx context.Context, o options, peerbench string, mosquitto *server) error {
 	const devices = 100
-	var sites []*server
-	for _, begin := range []func(*site, context.Context) (*server, error){(*site).startUp, (*site).startParts} {
-		s, err := newSite(o)
-		if err != nil {
-			return err
-		}
-		p, err := begin(s, ctx)
-		if err != nil {
-			return err
-		}
-		defer p.stop()
-		if err := s.register(deviceTenant, devices, quickSecret()); err != nil {
-			return err
-		}
-		sites = append(sites, p)
+	sites, stop, err := startSites(ctx, o, devices)
+	if err != nil {
+		return err
 	}
+	defer stop()
 	rows := o.selected(deviceRows(sites[0], sites[1], mosquitto))
 	if err := measureRows(ctx, o, peerbench, rows, o.rounds); err != nil {
 		return err

@@ -6,7 +6,8 @@
 // what idle connections hold. One has stored events through `sluice up`
 // with SQLite, and through RabbitMQ with a durable queue, where it is installed. One has
 // telemetry of devices over HTTP and MQTT to an application that accepts each message, through
-// everything in one process and through processes for each part. Rows with assertions run
+// everything in one process and through processes for each part. One has commands to such devices,
+// and their responses. Rows with assertions run
 // against a router of this program's own (asserted.go), which trusts a key made for the occasion.
 //
 //	make bench                         builds bin/sluice and runs three rounds

@@ -43,7 +43,7 @@ func main() {
 	flag.IntVar(&o.size, "size", 256, "payload bytes")
 	flag.IntVar(&o.idle, "idle", 8000, "idle AMQP connections")
 	flag.IntVar(&o.idleDevices, "idle-devices", 0, "idle MQTT connections; 0 = as many as the limit of descriptors allows, 250,000 at most")
-	flag.StringVar(&o.tables, "tables", "load,events,paced,growth,devices,idle", "which tables to make")
+	flag.StringVar(&o.tables, "tables", "load,events,paced,growth,devices,commands,idle", "which tables to make")
 	flag.Func("rows", "a pattern: measure only the rows whose name it matches", func(text string) (err error) {
 		o.rows, err = regexp.Compile(text)
 		return err
@@ -115,6 +115,11 @@ func run(ctx context.Context, o options) error {
 	}
 	if strings.Contains(o.tables, "devices") {
 		if err := devicesTable(ctx, o, peerbench, mosquitto); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(o.tables, "commands") {
+		if err := commandsTable(ctx, o, peerbench); err != nil {
 			return err
 		}
 	}

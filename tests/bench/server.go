@@ -170,6 +170,8 @@ const identities = `identities:
     authorities:
       - {address: "telemetry/*", may: [read, write]}
       - {address: "event/*", may: [read, write]}
+      - {address: "command/*", may: [write]}
+      - {address: "command_response/*", may: [read]}
 `
 
 const login = "bench%40BENCH:bench-secret@"
@@ -230,8 +232,9 @@ func startAsserted(ctx context.Context, o options) (*server, error) {
 	return s, nil
 }
 
-// startMosquitto returns nil when mosquitto is not installed.
-func startMosquitto(ctx context.Context, o options) (*server, error) {
+// startMosquitto starts mosquitto with more lines in its configuration. It returns nil when
+// mosquitto is not installed.
+func startMosquitto(ctx context.Context, o options, more ...string) (*server, error) {
 	program, err := exec.LookPath("mosquitto")
 	if err != nil {
 		program = "/usr/sbin/mosquitto" // where Debian puts it, outside of a plain user's PATH
@@ -245,8 +248,8 @@ func startMosquitto(ctx context.Context, o options) (*server, error) {
 	}
 	_, port, _ := net.SplitHostPort(addr)
 	// No limit in flight, so that the subscriber never makes it wait: its best case.
-	conf := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\npersistence false\nmax_inflight_messages 0\nmax_queued_messages 0\nlog_dest none\n", port)
-	file := filepath.Join(o.dir, "mosquitto.conf")
+	conf := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\npersistence false\nmax_inflight_messages 0\nmax_queued_messages 0\nlog_dest none\n%s\n", port, strings.Join(more, "\n"))
+	file := filepath.Join(o.dir, "mosquitto-"+port+".conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, err
 	}
