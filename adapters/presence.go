@@ -128,30 +128,58 @@ func NewPresence(o PresenceOptions) *Presence {
 
 // Notify derives what follows from n and sends it through one router. It waits until that
 // is done, but at most a second: what takes longer goes on by itself, and nil is returned.
+// That a device has connected is told before it is let in (contract: adapters 14): for it
+// Notify waits as long as ctx lasts, it is tried once, and not at all after that.
 // iot.ErrInvalid for a change that nothing can follow from; the error of sending it, as
 // of [Pipeline.Publish]; iot.ErrUnavailable where there was no room, and after Close; or
 // ctx's, and it goes on.
 func (p *Presence) Notify(ctx context.Context, n Notification) error {
 	done := make(chan error, 1)
-	if err := p.enqueue(n, func(err error) { done <- err }); err != nil {
+	x, err := p.enqueue(n, func(err error) { done <- err })
+	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(presenceWait)
-	defer timer.Stop()
+	var enough <-chan time.Time
+	if !once(n.Change.Kind) {
+		timer := time.NewTimer(presenceWait)
+		defer timer.Stop()
+		enough = timer.C
+	}
 	select {
 	case err := <-done:
 		return err
-	case <-timer.C:
+	case <-enough:
 		return nil
 	case <-ctx.Done():
+		if once(n.Change.Kind) {
+			p.forget(x)
+		}
 		return ctx.Err()
 	}
+}
+
+// once reports whether a change is told now or never.
+func once(kind events.PresenceKind) bool { return kind == events.Connected }
+
+// forget takes out a notice that is not under way.
+func (p *Presence) forget(x *notice) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case x.place == nil:
+		return
+	case x.fact != nil:
+		p.drop(&p.derived, x)
+	default:
+		p.drop(&p.fresh, x)
+	}
+	p.checkEmpty()
 }
 
 // Tell is [Presence.Notify] for who does not wait. An uplink is told to subscribers only,
 // and to nobody where there are none.
 func (p *Presence) Tell(n Notification) {
-	if err := p.enqueue(n, nil); err != nil {
+	if _, err := p.enqueue(n, nil); err != nil {
 		p.mu.Lock()
 		p.counts.Failed++
 		p.say("a notification is not sent", err)
@@ -159,22 +187,22 @@ func (p *Presence) Tell(n Notification) {
 	}
 }
 
-func (p *Presence) enqueue(n Notification, done func(error)) error {
+func (p *Presence) enqueue(n Notification, done func(error)) (*notice, error) {
 	if n.Change.Kind == events.Uplink && p.posts == nil {
 		finish(done, nil)
-		return nil
+		return nil, nil
 	}
 	c := &n.Change
 	c.TenantID, c.DeviceID, c.GatewayID, c.Adapter = n.Who.Tenant(), n.Who.Device(), n.Who.Gateway(), n.Pipeline.o.Type
 	c.RemoteID = clientName(c.RemoteID)
 	if err := c.Check(); err != nil {
-		return err
+		return nil, err
 	}
 	x := &notice{n: n, key: c.Key(), since: time.Now(), done: done}
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		return errPresenceClosed
+		return nil, errPresenceClosed
 	}
 	var out *notice
 	if c.Kind == events.Uplink {
@@ -189,7 +217,7 @@ func (p *Presence) enqueue(n Notification, done func(error)) error {
 	if out != nil {
 		finish(out.done, errNoRoom)
 	}
-	return nil
+	return x, nil
 }
 
 // clientName is what is told of a name that the client chose.

@@ -82,7 +82,7 @@ func (p *Presence) sent(x *notice, err error) {
 // retry lets x wait for another try, where there is to be one: no router took it, as far as
 // is known. p.mu is held.
 func (p *Presence) retry(x *notice, err error) bool {
-	if !errors.Is(err, iot.ErrUnavailable) && !errors.Is(err, iot.ErrNoCredit) || p.base.Err() != nil || time.Since(x.since) > presenceKept {
+	if !errors.Is(err, iot.ErrUnavailable) && !errors.Is(err, iot.ErrNoCredit) || p.base.Err() != nil || time.Since(x.since) > presenceKept || once(x.key.Kind) {
 		return false
 	}
 	if p.derived.Len()+p.fresh.Len() >= PresenceQueue {

@@ -504,3 +504,26 @@ func TestTheOldestMakeRoomBehindARouterThatIsSlow(t *testing.T) {
 		}
 	})
 }
+
+// TestConnectedIsToldInTime: that a device has connected is told as long as it waits to be let
+// in, and not after that.
+func TestConnectedIsToldInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newPresence(t, nil)
+		w.fn.on(func(context.Context, int, []events.PresenceChange) error { return iot.ErrUnavailable })
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		start, who := time.Now(), w.nth(1)
+		if err := w.Notify(ctx, w.that(events.Connected, who)); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 5*time.Second {
+			t.Errorf("got %v after %s, want the end of the context", err, time.Since(start))
+		}
+		w.fn.on(nil)
+		time.Sleep(time.Minute)
+		if err := w.Notify(t.Context(), w.that(events.Subscribed, who)); err != nil {
+			t.Error(err)
+		}
+		if got := w.seen(); len(got) != 1 || w.Counts().Waiting != 0 {
+			t.Errorf("told of %q with %d waiting, want of the subscription alone", got, w.Counts().Waiting)
+		}
+	})
+}

@@ -203,26 +203,31 @@ func TestConnectionEvents(t *testing.T) {
 }
 
 // TestConnectionEventRefused checks that nobody is let in of whom applications
-// cannot be told.
+// cannot be told, and that they are not told later.
 func TestConnectionEventRefused(t *testing.T) {
 	for version, code := range map[byte]byte{4: 3, 5: 0x88} {
-		withPipes(t, func(o *mqtt.Options) { o.ConnectionEvents = mqtt.ConnectionsSent }, func(t *testing.T, w *piped) {
-			w.down.Outcome(func(*iot.Message) error { return iot.ErrInvalid })
-			near, far := net.Pipe()
-			w.conns <- far
-			c := newClient(t, near, version)
-			near.SetDeadline(time.Time{})
-			c.send(connectPacket(version, nil))
-			if ack := c.want(packets.Connack); ack.ReasonCode != code {
-				t.Errorf("MQTT %d: got %#x, want %#x", version, ack.ReasonCode, code)
-			}
-			c.wantClosed(0)
-			synctest.Wait()
-			time.Sleep(time.Minute)
-			if n := w.sessions.Len(); n != 0 {
-				t.Errorf("%d sessions are left", n)
-			}
-		})
+		for _, refusal := range []error{iot.ErrInvalid, iot.ErrNoCredit, iot.ErrUnavailable} {
+			withPipes(t, func(o *mqtt.Options) { o.ConnectionEvents = mqtt.ConnectionsSent }, func(t *testing.T, w *piped) {
+				w.down.Outcome(func(*iot.Message) error { return refusal })
+				near, far := net.Pipe()
+				w.conns <- far
+				c := newClient(t, near, version)
+				near.SetDeadline(time.Time{})
+				c.send(connectPacket(version, nil))
+				if ack := c.want(packets.Connack); ack.ReasonCode != code {
+					t.Errorf("MQTT %d: got %#x, want %#x", version, ack.ReasonCode, code)
+				}
+				c.wantClosed(0)
+				synctest.Wait()
+				time.Sleep(time.Minute)
+				if n := w.sessions.Len(); n != 0 {
+					t.Errorf("%d sessions are left", n)
+				}
+				if n := len(w.down.Sent()); n != 1 {
+					t.Errorf("%v: sent %d times, want once", refusal, n)
+				}
+			})
+		}
 	}
 }
 
