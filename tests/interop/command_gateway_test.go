@@ -13,7 +13,7 @@ import (
 func TestCommandsChooseAGateway(t *testing.T) {
 	needCurl(t)
 	needMosquitto(t)
-	p := startPlant(t, "")
+	p := startPlant(t, patient)
 	p.registersDevice(t, acme, "sensor", `{"via": ["gw-1", "gw-2"]}`, hashed("sensor"))
 	p.registersDevice(t, acme, "gw-3", `{}`, hashed("gw-3"))
 	p.receives(t, "telemetry", acme, "").ignore(t)

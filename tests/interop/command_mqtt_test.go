@@ -33,7 +33,7 @@ var subscriptions = []subscription{
 // which subscribes in every form, and mosquitto_pub answer them.
 func TestCommandsOverMQTT(t *testing.T) {
 	needMosquitto(t)
-	p := startPlant(t, "")
+	p := startPlant(t, patient)
 	subscribed(t, p, p.everyKind(t, acme), subscriptions)
 }
 
@@ -41,7 +41,7 @@ func TestCommandsOverMQTT(t *testing.T) {
 func TestCommandsWithoutAuthentication(t *testing.T) {
 	needCurl(t)
 	needMosquitto(t)
-	p := startPlant(t, "adapters: {mqtt: {authentication-required: false}, http: {authentication-required: false}}\n")
+	p := startPlant(t, "adapters: {mqtt: {authentication-required: false, send-message-to-device-timeout: 5s}, http: {authentication-required: false}}\n")
 	p.registers(t, http.MethodPut, "tenants/"+other, `{"adapters": [{"type": "hono-mqtt", "enabled": true, "device-authentication-required": false},
 		{"type": "hono-http", "enabled": true, "device-authentication-required": false}]}`, 204)
 	p.registersDevice(t, other, "meter-2", `{}`)

@@ -16,7 +16,7 @@ import (
 // that no device takes, and of malformed ones.
 func TestCommandOutcomes(t *testing.T) {
 	needMosquitto(t)
-	p := startPlant(t, "")
+	p := startPlant(t, strings.Replace(patient, "5s", "2s", 1))
 	sensor := mosquitto{version: "mqttv5", user: "sensor-1@" + acme}
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
@@ -179,7 +179,7 @@ func malformedCommands(t *testing.T, p *plant) {
 // TestCommandsOfPaho subscribes with paho for Python and for Go, which answer on the
 // connection on which they are told of errors.
 func TestCommandsOfPaho(t *testing.T) {
-	p := startPlant(t, "")
+	p := startPlant(t, patient)
 	app := p.commands(t, "proton", acme, "")
 	for _, kind := range []string{"paho", "paho5"} {
 		t.Run(kind, func(t *testing.T) {

@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+// patient is the configuration of an adapter that gives devices more time to take a
+// command than a loaded machine takes it from them.
+const patient = "adapters: {mqtt: {send-message-to-device-timeout: 5s}}\n"
+
 // commander is an application that sends commands to the devices of a tenant and
 // is told of their responses.
 type commander struct {
