@@ -44,8 +44,27 @@ func (d *Directory) Find(ctx context.Context, tenant iot.TenantID, device iot.De
 
 var errBusy = iot.Errorf(iot.ErrUnavailable, "too many registrations are being read")
 
+// maxAbsent is how many processes of others that are gone are passed over for one command.
+const maxAbsent = 8
+
 // choose chooses the way to a device that the gateways via may act for (messaging 9.5).
+// The rows of a foreign process that receives nothing are there for its return, and as
+// good as absent until then.
 func (d *Directory) choose(tenant iot.TenantID, device iot.DeviceID, via []iot.DeviceID) Route {
+	var absent []string
+	for {
+		r := d.chooseOf(tenant, device, via, absent)
+		if !r.Foreign || d.Present(r.Instance) {
+			return r
+		}
+		if absent = append(absent, r.Instance); len(absent) > maxAbsent {
+			return Route{Device: device}
+		}
+	}
+}
+
+// chooseOf is choose among the processes that are not named.
+func (d *Directory) chooseOf(tenant iot.TenantID, device iot.DeviceID, via []iot.DeviceID, absent []string) Route {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	at := now()
@@ -53,20 +72,28 @@ func (d *Directory) choose(tenant iot.TenantID, device iot.DeviceID, via []iot.D
 	if t == nil {
 		return Route{Device: device}
 	}
-	if e := t.devices[device].live(at); e != nil {
+	if e := t.devices[device].liveBeside(at, absent); e != nil {
 		return e.route(device, "")
 	}
 	if last, ok := d.gateways.get(key{tenant, device}); ok && slices.Contains(via, last) {
-		if e := t.devices[last].live(at); e != nil && e.all {
+		if e := t.devices[last].liveBeside(at, absent); e != nil && e.all {
 			return e.route(device, last)
 		}
 	}
 	for _, g := range via {
-		if e := t.devices[g].live(at); e != nil && e.all {
+		if e := t.devices[g].liveBeside(at, absent); e != nil && e.all {
 			return e.route(device, g)
 		}
 	}
 	return Route{Device: device}
+}
+
+// liveBeside is live without the rows of some foreign processes.
+func (e *entry) liveBeside(at int64, absent []string) *entry {
+	for e = e.live(at); e != nil && e.source.foreign && slices.Contains(absent, e.source.instance); {
+		e = e.behind.live(at)
+	}
+	return e
 }
 
 func (e *entry) route(device, gateway iot.DeviceID) Route {

@@ -137,6 +137,35 @@ func TestForeignConsumers(t *testing.T) {
 	}
 }
 
+// TestForeignAbsent shows that a process of others that receives nothing does not keep commands
+// from who does.
+func TestForeignAbsent(t *testing.T) {
+	o := newOthers(t)
+	o.register(t, consumer("gw1", "a-1"))
+	o.register(t, consumer("gw2", "a-2"))
+	o.register(t, consumer("d", "a-3"))
+	step := func(what, want string) {
+		t.Helper()
+		if got := o.instanceOf(t, "d"); got != want {
+			t.Errorf("%s: reached by %q, want %q", what, got, want)
+		}
+	}
+	absent := func(instance string, is bool) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.absent["command_internal/"+instance] = is
+	}
+	step("all are there", "a-3")
+	absent("a-3", true)
+	step("a gateway", "a-1")
+	absent("a-1", true)
+	step("the other", "a-2")
+	absent("a-2", true)
+	step("nobody", "")
+	absent("a-3", false)
+	step("back again", "a-3")
+}
+
 func TestForeignTenants(t *testing.T) {
 	o := newOthers(t)
 	for tenant, want := range map[iot.TenantID]string{
@@ -294,6 +323,7 @@ func TestForeignProcessesThatAreGone(t *testing.T) {
 		if diff := cmp.Diff([]string{"back"}, o.Foreigners()); diff != "" {
 			t.Error(diff)
 		}
+		away("command_internal/back", false)
 		if got := o.instanceOf(t, "d1"); got != "back" {
 			t.Errorf("got %q", got)
 		}

@@ -65,13 +65,16 @@ func TestReachableDevice(t *testing.T) {
 			"d":     `{"device-id":"d","reachable":true,"adapter":"hono-mqtt-1","since":"` + text(since) + `"}`,
 			"other": `{"device-id":"other","reachable":true,"via":"gw2","adapter":"hono-http-1","since":"` + text(since.Add(time.Millisecond)) + `","until":"` + text(since.Add(30*time.Second)) + `"}`,
 			"a%2Fb": `{"device-id":"a/b","reachable":true,"via":"gw2","adapter":"hono-http-1","since":"` + text(since.Add(time.Millisecond)) + `","until":"` + text(since.Add(30*time.Second)) + `"}`,
-			"away":  `{"device-id":"away","reachable":false}`,
+			"away":  `{"device-id":"away","reachable":true,"via":"gw2","adapter":"hono-http-1","since":"` + text(since.Add(time.Millisecond)) + `","until":"` + text(since.Add(30*time.Second)) + `"}`,
 		} {
 			if w := a.get("/v1/reachable/T/" + path); w.Code != 200 || strings.TrimSpace(w.Body.String()) != want || w.Header().Get("Content-Type") != "application/json" {
 				t.Errorf("%s: %d %s\nwant %s", path, w.Code, w.Body, want)
 			}
 		}
 		time.Sleep(30 * time.Second)
+		if w := a.get("/v1/reachable/T/away"); w.Code != 200 || strings.TrimSpace(w.Body.String()) != `{"device-id":"away","reachable":false}` {
+			t.Errorf("nobody is there: %d %s", w.Code, w.Body)
+		}
 		if w := a.get("/v1/reachable/T/other"); w.Code != 200 || strings.TrimSpace(w.Body.String()) != `{"device-id":"other","reachable":false}` {
 			t.Errorf("later: %d %s", w.Code, w.Body)
 		}
