@@ -326,6 +326,11 @@ func TestReachable(t *testing.T) {
 		t.Errorf("through the gateway: %+v", d)
 	}
 	d = device{}
+	if get("/v1/reachable/T/d2", &d); d.Reachable == nil || !*d.Reachable || d.Via != "gw" {
+		t.Errorf("at an adapter that is not there, and through the gateway: %+v", d)
+	}
+	f.consumer("unregister-command-consumer", "gw", "hono-http-1", 204, nil)
+	d = device{}
 	if get("/v1/reachable/T/d2", &d); d.Reachable == nil || *d.Reachable {
 		t.Errorf("at an adapter that is not there: %+v", d)
 	}
