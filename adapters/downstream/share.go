@@ -2,7 +2,7 @@ package downstream
 
 import "github.com/sluice-iot/sluice/internal/iot"
 
-// tenantShare is how many times what is left of a connection's room a tenant may have of
+// tenantShare is how many times what is left of a room a tenant may have of
 // it. Alone it gets three quarters; the more tenants take all they can, the less each has,
 // and there is always some left for one that has nothing. Else the devices of one
 // tenant, by acknowledging nothing, kept commands from those of all others.

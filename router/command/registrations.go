@@ -40,9 +40,8 @@ type registrations struct {
 	mu      sync.Mutex
 	known   recent[key, registration]
 	lines   map[key]*line
-	queue   []*line // that nobody works on yet
+	turns   turns
 	workers int
-	waiting int
 	closed  bool
 
 	// A change of a gateway may be one of its groups, which changes the registrations of
@@ -87,7 +86,7 @@ func (g *registrations) close() {
 
 // with calls f with what is known of a device: at once, or when it was read.
 // For one device f is called in the order in which with was. It reports false, and
-// does not call f, when too many wait.
+// does not call f, when too many wait, of all tenants or of this one.
 func (g *registrations) with(k key, f func(via []iot.DeviceID, err error)) bool {
 	g.mu.Lock()
 	l := g.lines[k]
@@ -99,14 +98,13 @@ func (g *registrations) with(k key, f func(via []iot.DeviceID, err error)) bool 
 		}
 	}
 	defer g.mu.Unlock()
-	if g.waiting >= maxWaiting || g.closed {
+	if g.closed || !g.turns.enter(k.tenant) {
 		return false
 	}
-	g.waiting++
 	if l == nil {
 		l = &line{key: k}
 		g.lines[k] = l
-		g.queue = append(g.queue, l)
+		g.turns.push(l)
 		if g.workers < maxLookups {
 			g.workers++
 			g.working.Go(g.work)
@@ -120,14 +118,12 @@ func (g *registrations) with(k key, f func(via []iot.DeviceID, err error)) bool 
 func (g *registrations) work() {
 	for {
 		g.mu.Lock()
-		if len(g.queue) == 0 {
+		l := g.turns.pop()
+		if l == nil {
 			g.workers--
-			g.queue = nil
 			g.mu.Unlock()
 			return
 		}
-		l := g.queue[0]
-		g.queue[0], g.queue = nil, g.queue[1:]
 		g.mu.Unlock()
 		g.answer(l)
 	}
@@ -169,7 +165,7 @@ func (g *registrations) tell(l *line, via []iot.DeviceID, age time.Duration, err
 		}
 		waiters := l.waiters
 		l.waiters = nil
-		g.waiting -= len(waiters)
+		g.turns.leave(l.key.tenant, len(waiters))
 		g.mu.Unlock()
 		for _, f := range waiters {
 			f(via, err)

@@ -204,7 +204,8 @@ func TestLookupsAreBounded(t *testing.T) {
 		defer d.Close()
 		taken, failed := 0, atomic.Int32{}
 		for i := range command.MaxWaiting + 10 {
-			if d.Via("T", iot.DeviceID(fmt.Sprint(i)), func(_ []iot.DeviceID, err error) {
+			// Each of a tenant of its own: none has too much.
+			if d.Via(iot.TenantID(fmt.Sprint("T", i)), iot.DeviceID(fmt.Sprint(i)), func(_ []iot.DeviceID, err error) {
 				if err != nil {
 					failed.Add(1)
 				}
@@ -231,6 +232,38 @@ func TestLookupsAreBounded(t *testing.T) {
 		}
 		if n := d.Kept(); n != command.MaxWaiting-command.MaxLookups {
 			t.Errorf("%d kept", n)
+		}
+	})
+}
+
+// A tenant with many unknown devices leaves room to others, and they do not wait behind it.
+func TestLookupsOfTenantsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &reader{age: time.Hour, more: make(chan struct{})}
+		d := command.NewDirectory(command.Options{Invoker: r, Send: sent})
+		defer d.Close()
+		taken := 0
+		var answered atomic.Int32
+		for i := range command.MaxWaiting {
+			if d.Via("GREEDY", iot.DeviceID(fmt.Sprint(i)), func([]iot.DeviceID, error) { answered.Add(1) }) {
+				taken++
+			}
+		}
+		synctest.Wait()
+		if taken != command.MaxWaiting*3/4 {
+			t.Errorf("%d of one tenant taken, want three quarters of %d", taken, command.MaxWaiting)
+		}
+		before := int32(-1)
+		if !d.Via("MODEST", "d", func([]iot.DeviceID, error) { before = answered.Load() }) {
+			t.Fatal("no room for another tenant")
+		}
+		close(r.more)
+		synctest.Wait()
+		if int(answered.Load()) != taken || before < 0 || before > 3*command.MaxLookups {
+			t.Errorf("%d answered, %d before the other tenant; want %d, and few", answered.Load(), before, taken)
+		}
+		if !d.Via("GREEDY", "later", func([]iot.DeviceID, error) {}) {
+			t.Error("no room when nobody waits any more")
 		}
 	})
 }
