@@ -26,14 +26,20 @@ type commander struct {
 // commands connects an application to the router at addr, "" = the plant's.
 func (p *plant) commands(t *testing.T, kind, tenant, addr string) *commander {
 	t.Helper()
+	o := p.app("")
+	if addr != "" {
+		o.addr = addr
+	}
+	return newCommander(t, kind, tenant, o)
+}
+
+func newCommander(t *testing.T, kind, tenant string, o linkOptions) *commander {
+	t.Helper()
 	c := &commander{tenant: tenant, reply: kind + "/" + fmt.Sprint(time.Now().UnixNano())}
 	if kind == "rhea" {
 		c.reply = "meter-1/" + c.reply // of some of the devices' own, as Hono's applications do
 	}
-	o := p.app("command/" + tenant)
-	if addr != "" {
-		o.addr = addr
-	}
+	o.address = "command/" + tenant
 	c.sender = startSender(t, kind, o)
 	o.address = "command_response/" + tenant + "/" + c.reply
 	c.answers = startReceiver(t, kind, o)

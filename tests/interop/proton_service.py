@@ -41,7 +41,7 @@ def ask(n, q):
         "status": p["status"] if type(p["status"]) is int32 else "of type " + type(p["status"]).__name__,
         "cacheControl": p.get("cache_control", ""), "tenant": p.get("tenant_id", ""), "device": p.get("device_id", ""),
         "correlated": reply.correlation_id == "proton-%d" % n, "to": reply.address or "",
-        "contentType": str(reply.content_type or ""), "body": bytes(reply.body).decode(),
+        "contentType": str(reply.content_type or ""), "body": bytes(reply.body or b"").decode(),
         "dataSection": bool(reply.inferred), "settled": settled,
     }
 

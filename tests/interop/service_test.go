@@ -37,10 +37,17 @@ const honoPermissions = `{
       {"resource": "tenant", "activities": ["READ", "WRITE"]}, {"operation": "tenant/DEFAULT_TENANT:*", "activities": ["EXECUTE"]},
       {"resource": "registration/DEFAULT_TENANT", "activities": ["READ", "WRITE", "EXECUTE"]},
       {"resource": "credentials/DEFAULT_TENANT", "activities": ["READ", "WRITE", "EXECUTE"]},
-      {"operation": "registration/DEFAULT_TENANT:*", "activities": ["EXECUTE"]}]
+      {"operation": "registration/DEFAULT_TENANT:*", "activities": ["EXECUTE"]}],
+    "command-router-client": [
+      {"resource": "cmd_router/*", "activities": ["READ", "WRITE"]}, {"operation": "cmd_router/*:*", "activities": ["EXECUTE"]},
+      {"resource": "command_internal/*", "activities": ["READ"]}, {"resource": "command_response/*", "activities": ["WRITE"]}],
+    "application": [
+      {"resource": "command/*", "activities": ["WRITE"]}, {"resource": "command_response/*", "activities": ["READ"]}]
   },
   "users": {
     "http-adapter@HONO": {"mechanism": "PLAIN", "password": "http-secret", "authorities": ["hono-component", "protocol-adapter"]},
+    "mqtt-adapter@HONO": {"mechanism": "PLAIN", "password": "mqtt-secret", "authorities": ["hono-component", "protocol-adapter", "command-router-client"]},
+    "consumer@HONO": {"mechanism": "PLAIN", "password": "verysecret", "authorities": ["application"]},
     "hono-client": {"mechanism": "PLAIN", "password": "secret", "authorities": ["device-registration-manager"]}
   }
 }`
