@@ -86,6 +86,10 @@ func (s *Session) Device() iot.DeviceID {
 	return ""
 }
 
+// Alias returns the name by which the device called its tenant, which may be the id;
+// "" where it named none.
+func (s *Session) Alias() iot.TenantID { return s.alias }
+
 // Anonymous reports whether the device did not say who it is.
 func (s *Session) Anonymous() bool { return s.own.Load() == nil }
 

@@ -115,7 +115,7 @@ func FuzzPublication(f *testing.F) {
 		if up := p.upload(1, false, nil); up.Endpoint != p.endpoint || up.Payload == nil || up.TTL != nil && up.Endpoint != iot.Event {
 			t.Errorf("got upload %+v", up)
 		}
-		fail := &failure{publication: &p, who: owner{"tenant-1", "device-1"}, packetID: 1, err: iot.ErrInvalid}
+		fail := &failure{publication: &p, who: owner{tenant: "tenant-1", device: "device-1"}, packetID: 1, err: iot.ErrInvalid}
 		name, payload := fail.report(&subscription{key: subscriptionKey{owner: fail.who}, spelling: "e"})
 		if !utf8.ValidString(name) && utf8.ValidString(topic) || strings.ContainsAny(name, "+#") || strings.Count(name, "/") != 5 || len(name) > 1<<16-1 || len(payload) > 1<<16 {
 			t.Errorf("report of %q is sent to %q", topic, name)

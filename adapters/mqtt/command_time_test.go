@@ -224,9 +224,14 @@ func TestShutdownWithCommands(t *testing.T) {
 		go func() { stopped <- w.adapter.Shutdown(t.Context()) }()
 		synctest.Wait()
 		wantOutcome(t, send(w.commands, brightness(nil)), iot.ErrUnavailable, "")
+		before := len(w.down.Sent())
+		c.send(message("telemetry", 1, "behind the end"))
 		c.puback(id, 0, "")
 		wantOutcome(t, outcome, nil, "")
 		c.wantClosed(0x8b)
+		if got := len(w.down.Sent()) - before; got != 0 {
+			t.Errorf("%d messages were taken of a device whose connection leaves", got)
+		}
 		slow.wantClosed(0x8b)
 		wantOutcome(t, never, iot.ErrTimeout, "")
 		if err := <-stopped; err != nil {

@@ -198,7 +198,7 @@ func (c *conn) open(ctx context.Context, l adapters.Login) (err error) {
 	l.CipherSuite = c.cipher()
 	c.session, err = c.a.o.Sessions.Open(ctx, l, c.remote, c.revoke)
 	if err == nil && !c.session.Anonymous() {
-		c.who = owner{c.session.Tenant(), c.session.Device()}
+		c.who = owner{c.session.Tenant(), c.session.Device(), c.session.Alias()}
 	}
 	return err
 }

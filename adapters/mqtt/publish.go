@@ -58,8 +58,8 @@ type flight struct {
 
 // publish takes a PUBLISH and sends it on. Its outcome is told later.
 func (c *conn) publish(h header, body []byte) error {
-	if !c.place() {
-		return errConnEnded
+	if free, err := c.place(); !free {
+		return err
 	}
 	pk := packetBuffer.Get().(*packets.Packet)
 	defer packetBuffer.Put(pk)
@@ -145,8 +145,10 @@ func (c *conn) admit(tenant iot.TenantID, device iot.DeviceID) (adapters.Admissi
 	return c.session.Admit(c.a.ctx, tenant, device)
 }
 
-// place waits until there is a place in flight; false when nothing more is taken.
-func (c *conn) place() bool {
+// place waits until there is a place in flight; false when nothing more is taken. Of a
+// connection that leaves while its client has commands to acknowledge, messages are dropped:
+// acknowledgements come behind them.
+func (c *conn) place() (free bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.flight.n >= c.a.o.MaxInFlight && !c.ended && !c.leaving {
@@ -155,11 +157,17 @@ func (c *conn) place() bool {
 		c.cond.Wait()
 	}
 	for c.leaving && !c.ended { // what is in flight is still answered
+		if c.commands.waited() {
+			return false, nil
+		}
 		c.out.corked = false
 		c.kick()
 		c.cond.Wait()
 	}
-	return !c.ended
+	if c.ended {
+		return false, errConnEnded
+	}
+	return true, nil
 }
 
 // board puts o at the end of what is in flight.

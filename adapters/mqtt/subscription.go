@@ -51,6 +51,15 @@ var (
 type owner struct {
 	tenant iot.TenantID
 	device iot.DeviceID
+	alias  iot.TenantID // by which the client calls its tenant, too; "" in keys
+}
+
+// named is the tenant that the client means by a name; "" is its own.
+func (o owner) named(tenant iot.TenantID) iot.TenantID {
+	if tenant == "" || !o.anonymous() && tenant == o.alias {
+		return o.tenant
+	}
+	return tenant
 }
 
 func (o owner) anonymous() bool { return o.device == "" }
@@ -137,13 +146,10 @@ func (s *subscription) own(who owner) error {
 		return errErrorFilter
 	case who.anonymous() && (s.tenant == "" || s.device == "" || s.device == "+"):
 		return errFilterAddress
-	case !who.anonymous() && s.tenant != "" && s.tenant != string(who.tenant):
+	case !who.anonymous() && s.tenant != "" && s.tenant != string(who.tenant) && s.tenant != string(who.alias):
 		return errFilterTenant
 	}
-	s.key.owner = owner{iot.TenantID(s.tenant), iot.DeviceID(s.device)}
-	if s.tenant == "" {
-		s.key.tenant = who.tenant
-	}
+	s.key.owner = owner{tenant: who.named(iot.TenantID(s.tenant)), device: iot.DeviceID(s.device)}
 	if s.device == "" || s.device == "+" {
 		s.key.device = who.device
 	}
@@ -224,16 +230,13 @@ func (s *subscriptions) remove(filter string, who owner) (old *subscription, cod
 // subscription for this device, else to the client's own. An address that is
 // left out is the client's.
 func (s *subscriptions) errorsOf(tenant iot.TenantID, device iot.DeviceID, who owner) *subscription {
-	of := owner{tenant, device}
-	if tenant == "" {
-		of.tenant = who.tenant
-	}
+	of := owner{tenant: who.named(tenant), device: device}
 	if device == "" {
 		of.device = who.device
 	}
 	at := s.index(subscriptionKey{forErrors, of})
 	if at < 0 && !who.anonymous() {
-		at = s.index(subscriptionKey{forErrors, who})
+		at = s.index(subscriptionKey{forErrors, owner{tenant: who.tenant, device: who.device}})
 	}
 	if at < 0 {
 		return nil

@@ -12,7 +12,8 @@ import (
 )
 
 var (
-	gateway = owner{"tenant-1", "gateway-1"}
+	gateway = owner{tenant: "tenant-1", device: "gateway-1"}
+	called  = owner{tenant: "tenant-1", device: "gateway-1", alias: "alias-1"}
 	nobody  = owner{}
 )
 
@@ -32,9 +33,13 @@ func TestFilter(t *testing.T) {
 		{"error/tenant-1//#", 0, gateway, gateway, nil},
 		{"error/tenant-1/+/#", 0, gateway, gateway, nil},
 		{"error/tenant-1/gateway-1/#", 0, gateway, gateway, nil},
-		{"e//device-1/#", 0, gateway, owner{"tenant-1", "device-1"}, nil},
-		{"e/tenant-1/device-1/#", 0, gateway, owner{"tenant-1", "device-1"}, nil},
-		{"error/ten/dev/#", 0, nobody, owner{"ten", "dev"}, nil},
+		{"e//device-1/#", 0, gateway, owner{tenant: "tenant-1", device: "device-1"}, nil},
+		{"e/tenant-1/device-1/#", 0, gateway, owner{tenant: "tenant-1", device: "device-1"}, nil},
+		{"error/ten/dev/#", 0, nobody, owner{tenant: "ten", device: "dev"}, nil},
+		{"error/alias-1//#", 0, called, gateway, nil},
+		{"error/alias-1/device-1/#", 0, called, owner{tenant: "tenant-1", device: "device-1"}, nil},
+		{"error///#", 0, called, gateway, nil},
+		{"error/alias-1//#", 0, gateway, owner{}, errFilterTenant},
 		{"error///#", 1, gateway, gateway, errFilterQoS},
 		{"error///#", 2, gateway, gateway, errFilterQoS},
 		{"error/tenant-2//#", 0, gateway, owner{}, errFilterTenant},
@@ -61,10 +66,13 @@ func TestFilter(t *testing.T) {
 		{"command///req/#", 1, gateway, gateway, nil},
 		{"c///q/#", 0, gateway, gateway, nil},
 		{"c//+/q/#", 1, gateway, gateway, nil},
-		{"c//device-1/req/#", 1, gateway, owner{"tenant-1", "device-1"}, nil},
+		{"c//device-1/req/#", 1, gateway, owner{tenant: "tenant-1", device: "device-1"}, nil},
 		{"c/tenant-1/gateway-1/q/#", 1, gateway, gateway, nil},
 		{"c/tenant-1/+/q/#", 0, gateway, gateway, nil},
-		{"c/ten/dev/q/#", 1, nobody, owner{"ten", "dev"}, nil},
+		{"c/alias-1/+/q/#", 1, called, gateway, nil},
+		{"c/tenant-1//q/#", 1, called, gateway, nil},
+		{"c/alias-2//q/#", 1, called, owner{}, errFilterTenant},
+		{"c/ten/dev/q/#", 1, nobody, owner{tenant: "ten", device: "dev"}, nil},
 		{"c///q/#", 2, gateway, gateway, errCommandQoS},
 		{"c/ten/+/q/#", 1, nobody, owner{}, errFilterAddress},
 		{"c//dev/q/#", 1, nobody, owner{}, errFilterAddress},
@@ -98,7 +106,7 @@ func TestFilter(t *testing.T) {
 			if sub.key.owner != tt.key && (err == nil || tt.key != owner{}) {
 				t.Errorf("got key %v, want %v", sub.key.owner, tt.key)
 			}
-			if want := tt.who == gateway && tt.key == (owner{"tenant-1", "device-1"}); err == nil && sub.behalf(tt.who) != want {
+			if want := tt.who.device == gateway.device && tt.key == (owner{tenant: "tenant-1", device: "device-1"}); err == nil && sub.behalf(tt.who) != want {
 				t.Errorf("on behalf of another device: got %t, want %t", !want, want)
 			}
 		})
@@ -147,6 +155,8 @@ func TestSubscriptions(t *testing.T) {
 	find("", "", gateway, "none")
 	find("", "device-1", gateway, "e//device-1/#")
 	find("tenant-1", "device-1", gateway, "e//device-1/#")
+	find("alias-1", "device-1", called, "e//device-1/#")
+	find("alias-1", "device-1", gateway, "none")
 	find("", "device-2", gateway, "none")
 	add("error///#", gateway)
 	find("", "", gateway, "error///#")
