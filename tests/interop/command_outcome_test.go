@@ -44,9 +44,6 @@ func TestCommandOutcomes(t *testing.T) {
 				{"responses without an id", "meter-1", outgoing{ReplyTo: "command_response/" + acme + "/", CorrelationID: "1"}, "rejected", "hono:bad-request", "reply-to"},
 			} {
 				t.Run(tt.name, func(t *testing.T) {
-					if kind == "rhea" && tt.m.ReplyTo != "" && tt.m.CorrelationID == "" && tt.m.ReplyTo != "answers" {
-						t.Log("rhea sends no message-id by itself")
-					}
 					app.sends(t, tt.device, tt.m)
 					if e := app.hears(t, tt.want); e.Condition != tt.condition || !strings.Contains(e.Description, tt.says) {
 						t.Errorf("%s with %s %q; want %s %q", tt.want, e.Condition, e.Description, tt.condition, tt.says)
