@@ -313,6 +313,7 @@ func TestTwoRouters(t *testing.T) {
 		if with.count() != 10 || without.count() != 0 {
 			t.Errorf("messages: %d and %d, want 10 and 0", with.count(), without.count())
 		}
+		synctest.Wait() // the other router has the link, too
 		without.give("telemetry/T", 100)
 		synctest.Wait()
 		for range 10 {
