@@ -95,6 +95,7 @@ func TestCommandTopics(t *testing.T) {
 		{deviceUser, "c///q/#", oneWay, "c///q//setBrightness", ""},
 		{deviceUser, "command///q/#", oneWay, "command///q//setBrightness", ""},
 		{deviceUser, "c/tenant-1//req/#", oneWay, "c/tenant-1//req//setBrightness", ""},
+		{deviceUser, "c/tenant-1//q/#", nil, "c/tenant-1//q/" + request + "/setBrightness", "c/tenant-1/device-1/s/" + request + "/200"},
 		{deviceUser, "c//device-1/q/#", oneWay, "c//device-1/q//setBrightness", ""},
 		{deviceUser, "c/tenant-1/device-1/q/#", nil, "c/tenant-1/device-1/q/" + request + "/setBrightness", "c/tenant-1/device-1/s/" + request + "/200"},
 		{gatewayUser, "c//device:2/q/#", of(adaptertest.Device2), "c//device:2/q/" + request + "/setBrightness", "c//device:2/s/" + request + "/200"},
