@@ -26,6 +26,7 @@ type sentCommand struct {
 	cut      bool   // the device was cut off soon after it had received it
 	answers  int    // responses at the application
 	took     time.Duration
+	during   string // what was killed last then
 }
 
 // commandRun is devices that take commands, and an application that sends them.
@@ -44,6 +45,7 @@ type commandRun struct {
 	conns    [commandDevices]net.Conn
 	cutOff   [commandDevices]bool // the connection of now was cut, by the test and not by its adapter's death
 	lives    int                  // of the application
+	victim   string               // what is killed, or was last
 	faults   []string
 }
 
@@ -217,7 +219,7 @@ func (f *commandRun) order(a *commander, life int) {
 		err := a.send(outgoingCommand{device: eventDevice(device), name: "order", id: id, payload: id, oneWay: n%2 == 1}, func(outcome string) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			x.outcome, x.took = outcome, time.Since(began)
+			x.outcome, x.took, x.during = outcome, time.Since(began), f.victim
 			if outcome == "accepted" {
 				f.accepted.Add(1)
 			}
@@ -271,8 +273,8 @@ func (f *commandRun) flowing(t *testing.T, n int) {
 	}
 }
 
-// TestCommandsKilled kills adapter, router, application and connections of devices by turns
-// with commands in flight: each ends with an outcome at the application as long as that lives, none
+// TestCommandsKilled kills and stops adapter and router, and kills application and connections of
+// devices, by turns with commands in flight: each ends with an outcome at the application as long as that lives, none
 // is delivered twice, and none that is released was at the device, unless the device was cut off
 // before it had acknowledged it.
 func TestCommandsKilled(t *testing.T) {
@@ -286,6 +288,8 @@ func TestCommandsKilled(t *testing.T) {
 	}{
 		{"adapter", func() { s.mqttAdapter.kill(); s.startMQTT(t) }},
 		{"router", func() { s.routers[0].kill(); s.routers[0].start(t, s.events) }},
+		{"adapter, in order", func() { s.mqttAdapter.stop(t); s.startMQTT(t) }},
+		{"router, in order", func() { s.routers[0].part.stop(t); s.routers[0].start(t, s.events) }},
 		{"application", func() {
 			f.mu.Lock()
 			a := f.app
@@ -294,16 +298,24 @@ func TestCommandsKilled(t *testing.T) {
 		}},
 		{"connection of a device", func() { f.cut(rand.IntN(commandDevices)) }},
 	}
-	rounds := eventRounds()
+	rounds, longest := eventRounds(), map[string]time.Duration{}
 	for range rounds {
 		for _, v := range victims {
 			f.flowing(t, 500)
+			began := time.Now()
+			f.mu.Lock()
+			f.victim = v.name
+			f.mu.Unlock()
 			v.kill()
+			if took := time.Since(began); took > longest[v.name] {
+				longest[v.name] = took
+			}
 		}
 	}
 	f.flowing(t, 500)
 	f.end()
 	f.judge(t, rounds)
+	t.Logf("it took so long at most until each was back: %v", longest)
 }
 
 // judge looks at what became of each command.
@@ -337,10 +349,10 @@ func (f *commandRun) judge(t *testing.T, rounds int) {
 			continue
 		}
 		if bad++; bad <= 10 {
-			t.Errorf("command %s (%s) %s", id, x.outcome, why)
+			t.Errorf("command %s (%s after %s, last killed: %s) %s", id, x.outcome, x.took, x.during, why)
 		}
 	}
-	t.Logf("%d rounds of adapter, router, application, connection of a device killed: %d commands, their outcomes %v, of these received by devices %v; %d responses; the last outcome came after %s",
+	t.Logf("%d rounds of adapter and router killed and stopped, application and connection of a device cut: %d commands, their outcomes %v, of these received by devices %v; %d responses; the last outcome came after %s",
 		rounds, len(f.commands), outcomes, got, answers, longest)
 	for _, fault := range f.faults {
 		t.Error(fault)

@@ -142,7 +142,8 @@ func puback(id uint16) []byte {
 	return mqttPacket(nil, mqttPuback, binary.BigEndian.AppendUint16(nil, id))
 }
 
-// mqttAnswer is the response to a command, with quality of service 0.
+// mqttAnswer is the response to a command, with quality of service 0. The connection goes on
+// where nobody takes it: the adapter would not hear of acknowledgements behind it.
 func mqttAnswer(m mqttCommand, payload string) []byte {
-	return mqttPacket(nil, mqttPublishHead, append(mqttString(nil, "command///res/"+m.request+"/200"), payload...))
+	return mqttPacket(nil, mqttPublishHead, append(mqttString(nil, "command///res/"+m.request+"/200/?on-error=ignore"), payload...))
 }
