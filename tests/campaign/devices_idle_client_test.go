@@ -90,7 +90,7 @@ func beIdle(text string) error {
 	}()
 	report.Pings = pingAll(conns, time.Duration(o.KeepAlive)*time.Second/2, stop)
 	for _, c := range conns {
-		answers, commands, alive := drained(c)
+		answers, commands, alive := drained(c, report.Pings > 0)
 		if report.Commands += commands; commands > 0 {
 			report.Commanded++
 		}
@@ -187,11 +187,18 @@ func subscribeAll(conns []net.Conn) error {
 	return nil
 }
 
-// drained reads what came over a connection, and says whether it is open.
-func drained(c net.Conn) (pings, commands int, open bool) {
+// drained reads what came over a connection, and says whether it is open. Where something
+// must have come it waits for that: a processor that has much to do lets a short time pass
+// before anything is read.
+func drained(c net.Conn, must bool) (pings, commands int, open bool) {
 	r := bufio.NewReaderSize(c, 512)
+	wait := time.Millisecond
+	if must {
+		wait = patience
+	}
 	for {
-		_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
+		_ = c.SetReadDeadline(time.Now().Add(wait))
+		wait = time.Millisecond
 		head, _, err := readMQTT(r)
 		if err != nil {
 			var timeout net.Error
