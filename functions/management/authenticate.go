@@ -3,8 +3,6 @@ package management
 import (
 	"context"
 	"crypto/x509"
-	"errors"
-	"hash/maphash"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -21,15 +19,6 @@ const (
 	maxWatched         = 10_000
 )
 
-// nameAt is a name used at an address. A hash stands for the name, which may be
-// of any length.
-type nameAt struct {
-	name    uint64
-	address netip.Addr
-}
-
-var nameSeed = maphash.MakeSeed()
-
 // authenticate proves the request's operator: by its Authorization header, or
 // without one by the certificate of its TLS connection.
 func (h *Handler) authenticate(r *http.Request) (Operator, error) {
@@ -38,7 +27,7 @@ func (h *Handler) authenticate(r *http.Request) (Operator, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), h.options.Timeout)
 	defer cancel()
-	address := remote(r)
+	from := attempts.Remote(r.RemoteAddr)
 	header := r.Header.Get("Authorization")
 	scheme, credentials, _ := strings.Cut(header, " ")
 	switch {
@@ -47,12 +36,12 @@ func (h *Handler) authenticate(r *http.Request) (Operator, error) {
 			return h.operators.Certificate(cert)
 		}
 	case strings.EqualFold(scheme, "Bearer"):
-		return h.attempt(ctx, nameAt{}, address, func() (Operator, error) {
+		return h.attempt(ctx, attempts.NameAt{}, from, func() (Operator, error) {
 			return h.operators.Token(ctx, strings.TrimSpace(credentials))
 		})
 	default:
 		if name, password, ok := r.BasicAuth(); ok {
-			return h.attempt(ctx, nameAt{maphash.String(nameSeed, name), address}, address, func() (Operator, error) {
+			return h.attempt(ctx, attempts.At(name, from), from, func() (Operator, error) {
 				return h.operators.Password(ctx, name, password)
 			})
 		}
@@ -60,25 +49,12 @@ func (h *Handler) authenticate(r *http.Request) (Operator, error) {
 	return nil, iot.Errorf(iot.ErrUnauthenticated, "an operator's HTTP Basic credentials, bearer token or client certificate are required")
 }
 
-// attempt calls prove unless too many attempts failed. Where they did, nothing
-// is computed, and what is right is refused like what is wrong.
-func (h *Handler) attempt(ctx context.Context, name nameAt, address netip.Addr, prove func() (Operator, error)) (Operator, error) {
-	// The name comes first: its few places may wait for the address's many,
-	// never the other way round.
-	if err := h.byName.Begin(ctx, name); err != nil {
-		return nil, err
-	}
-	if err := h.byAddress.Begin(ctx, address); err != nil {
-		h.byName.End(name, false)
-		return nil, err
-	}
-	failed := false
-	defer func() {
-		h.byAddress.End(address, failed)
-		h.byName.End(name, failed)
-	}()
-	who, err := prove()
-	failed = errors.Is(err, iot.ErrUnauthenticated)
+// attempt calls prove unless too many attempts failed.
+func (h *Handler) attempt(ctx context.Context, name attempts.NameAt, from netip.Addr, prove func() (Operator, error)) (who Operator, err error) {
+	err = h.logins.Try(ctx, name, from, func() (err error) {
+		who, err = prove()
+		return err
+	})
 	return who, err
 }
 
@@ -89,13 +65,4 @@ func clientCertificate(r *http.Request) *x509.Certificate {
 		return nil
 	}
 	return r.TLS.VerifiedChains[0][0]
-}
-
-// remote is the address that a request counts for; the zero Addr where it has none.
-func remote(r *http.Request) netip.Addr {
-	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		return attempts.Address(a.Addr())
-	}
-	a, _ := netip.ParseAddr(r.RemoteAddr) // of a host that knows no port
-	return attempts.Address(a)
 }

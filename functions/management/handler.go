@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"time"
 
@@ -46,8 +45,7 @@ type Handler struct {
 	options   Options
 	api       *server
 
-	byName    *attempts.Limit[nameAt]
-	byAddress *attempts.Limit[netip.Addr]
+	logins *attempts.Logins[attempts.NameAt]
 }
 
 // server has the operations of the document.
@@ -81,9 +79,8 @@ func New(s *registry.Service, operators Authenticator, o Options) *Handler {
 	}
 	return &Handler{
 		operators: operators, options: o,
-		api:       &server{registry: s, options: o},
-		byName:    attempts.New[nameAt](failuresPerName, maxWatched),
-		byAddress: attempts.New[netip.Addr](failuresPerAddress, maxWatched),
+		api:    &server{registry: s, options: o},
+		logins: attempts.NewLogins[attempts.NameAt](failuresPerName, failuresPerAddress, maxWatched),
 	}
 }
 

@@ -116,3 +116,41 @@ func TestAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestLogins has log-ins fail by name and by address.
+func TestLogins(t *testing.T) {
+	l := attempts.NewLogins[attempts.NameAt](2, 3, 10)
+	near, far := attempts.Remote("192.0.2.1:4711"), attempts.Remote("192.0.2.2")
+	wrong := iot.Errorf(iot.ErrUnauthenticated, "no")
+	try := func(name string, from netip.Addr, outcome, want error) {
+		t.Helper()
+		asked := false
+		err := l.Try(t.Context(), attempts.At(name, from), from, func() error {
+			asked = true
+			return outcome
+		})
+		if !errors.Is(err, want) || asked != !errors.Is(want, iot.ErrQuota) {
+			t.Errorf("%s from %s: got %v, asked %t; want %v", name, from, err, asked, want)
+		}
+	}
+	try("a", near, nil, nil)
+	try("a", near, iot.ErrUnavailable, iot.ErrUnavailable) // is no failure of the peer
+	try("a", near, wrong, iot.ErrUnauthenticated)
+	try("a", near, wrong, iot.ErrUnauthenticated)
+	try("a", near, nil, iot.ErrQuota)
+	try("a", far, nil, nil)
+	try("b", near, wrong, iot.ErrUnauthenticated)
+	try("c", near, nil, iot.ErrQuota) // the address has used up its own
+	try("c", far, nil, nil)
+}
+
+func TestRemote(t *testing.T) {
+	for text, want := range map[string]string{
+		"192.0.2.1:80": "192.0.2.1", "192.0.2.1": "192.0.2.1", "[2001:db8::1:2]:80": "2001:db8::", "2001:db8::1": "2001:db8::",
+		"[::ffff:192.0.2.1]:80": "192.0.2.1", "": "invalid IP", "pipe": "invalid IP",
+	} {
+		if got := attempts.Remote(text).String(); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+}

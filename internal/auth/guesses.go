@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"errors"
-	"hash/maphash"
 	"net/netip"
 	"sync/atomic"
 
@@ -28,17 +27,14 @@ type nameAt struct {
 	address netip.Addr
 }
 
-var nameSeed = maphash.MakeSeed()
-
 // guesses bounds how often secrets are guessed.
 type guesses struct {
-	byName    *attempts.Limit[nameAt]
-	byAddress *attempts.Limit[netip.Addr]
-	refused   atomic.Int64
+	logins  *attempts.Logins[nameAt]
+	refused atomic.Int64
 }
 
 func newGuesses() *guesses {
-	return &guesses{byName: attempts.New[nameAt](failuresPerName, maxWatched), byAddress: attempts.New[netip.Addr](failuresPerAddress, maxWatched)}
+	return &guesses{logins: attempts.NewLogins[nameAt](failuresPerName, failuresPerAddress, maxWatched)}
 }
 
 // attempt calls prove unless too many attempts failed. Where they did, nothing is
@@ -47,25 +43,16 @@ func newGuesses() *guesses {
 func (d *Directory) attempt(ctx context.Context, name string, from netip.Addr, prove func() error) error {
 	g, at := d.guesses, nameAt{}
 	if from.IsValid() {
-		at = nameAt{name: maphash.String(nameSeed, name), address: from}
+		at = nameAt{name: attempts.HashName(name), address: from}
 		if e := d.current.Load().entries[name]; e != nil {
 			at.secret = e.verifier
 		}
 	}
-	// The name comes first: its few places may wait for the address's many,
-	// never the other way round.
-	if err := g.byName.Begin(ctx, at); err != nil {
-		return g.refuse(err)
-	}
-	if err := g.byAddress.Begin(ctx, from); err != nil {
-		g.byName.End(at, false)
+	if err := g.logins.Begin(ctx, at, from); err != nil {
 		return g.refuse(err)
 	}
 	failed := false
-	defer func() {
-		g.byAddress.End(from, failed)
-		g.byName.End(at, failed)
-	}()
+	defer func() { g.logins.End(at, from, failed) }()
 	err := prove()
 	failed = errors.Is(err, iot.ErrUnauthenticated)
 	return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"hash/maphash"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -50,21 +49,11 @@ const (
 // commands, and operators who may read the tenant.
 type askers struct {
 	directory *auth.Directory
-	seed      maphash.Seed
-	byName    *attempts.Limit[nameAt]
-	byAddress *attempts.Limit[netip.Addr]
-}
-
-// nameAt is a name used at an address. A hash stands for the name, which may be of
-// any length.
-type nameAt struct {
-	name    uint64
-	address netip.Addr
+	logins    *attempts.Logins[attempts.NameAt]
 }
 
 func newAskers(d *auth.Directory) *askers {
-	return &askers{directory: d, seed: maphash.MakeSeed(), byName: attempts.New[nameAt](failuresPerName, maxWatched),
-		byAddress: attempts.New[netip.Addr](failuresPerAddress, maxWatched)}
+	return &askers{directory: d, logins: attempts.NewLogins[attempts.NameAt](failuresPerName, failuresPerAddress, maxWatched)}
 }
 
 // asker is somebody who was proven: an identity, an operator, or both.
@@ -97,17 +86,17 @@ func (a *askers) permit(r *http.Request, tenant iot.TenantID) error {
 func (a *askers) prove(r *http.Request) (asker, error) {
 	header := r.Header.Get("Authorization")
 	scheme, credentials, _ := strings.Cut(header, " ")
-	from := remote(r)
+	from := attempts.Remote(r.RemoteAddr)
 	switch {
 	case header == "":
 		if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 			return a.certificate(r.TLS.VerifiedChains[0][0])
 		}
 	case strings.EqualFold(scheme, "Bearer"):
-		return a.attempt(r.Context(), nameAt{}, from, func() (asker, error) { return a.token(r.Context(), strings.TrimSpace(credentials)) })
+		return a.attempt(r.Context(), attempts.NameAt{}, from, func() (asker, error) { return a.token(r.Context(), strings.TrimSpace(credentials)) })
 	default:
 		if name, password, ok := r.BasicAuth(); ok {
-			return a.attempt(r.Context(), nameAt{maphash.String(a.seed, name), from}, from, func() (asker, error) {
+			return a.attempt(r.Context(), attempts.At(name, from), from, func() (asker, error) {
 				o, err := a.directory.Operator(r.Context(), name, password)
 				return asker{operator: o}, err
 			})
@@ -116,25 +105,12 @@ func (a *askers) prove(r *http.Request) (asker, error) {
 	return asker{}, iot.Errorf(iot.ErrUnauthenticated, "an operator's HTTP Basic credentials, a bearer token or a client certificate are required")
 }
 
-// attempt calls prove unless too many attempts failed. Where they did, nothing is
-// computed, and what is right is refused like what is wrong.
-func (a *askers) attempt(ctx context.Context, name nameAt, from netip.Addr, prove func() (asker, error)) (asker, error) {
-	// The name comes first: its few places may wait for the address's many,
-	// never the other way round.
-	if err := a.byName.Begin(ctx, name); err != nil {
-		return asker{}, err
-	}
-	if err := a.byAddress.Begin(ctx, from); err != nil {
-		a.byName.End(name, false)
-		return asker{}, err
-	}
-	failed := false
-	defer func() {
-		a.byAddress.End(from, failed)
-		a.byName.End(name, failed)
-	}()
-	who, err := prove()
-	failed = errors.Is(err, iot.ErrUnauthenticated)
+// attempt calls prove unless too many attempts failed.
+func (a *askers) attempt(ctx context.Context, name attempts.NameAt, from netip.Addr, prove func() (asker, error)) (who asker, err error) {
+	err = a.logins.Try(ctx, name, from, func() (err error) {
+		who, err = prove()
+		return err
+	})
 	return who, err
 }
 
@@ -163,10 +139,4 @@ func (a *askers) certificate(cert *x509.Certificate) (asker, error) {
 		return asker{}, iot.Errorf(iot.ErrUnauthenticated, "the certificate is no application's and no operator's")
 	}
 	return asker{id, o}, nil
-}
-
-// remote is the address that a request counts for; the zero Addr where it has none.
-func remote(r *http.Request) netip.Addr {
-	a, _ := netip.ParseAddrPort(r.RemoteAddr)
-	return attempts.Address(a.Addr())
 }
