@@ -51,9 +51,12 @@ func (f *loginFlags) complete(prefix, usualURL string) error {
 	return nil
 }
 
-// findOperator reads operator.env of a data folder: the named one, or the one
-// that is found. It is empty where there is none.
-func findOperator(data string) (operator env, looked string) {
+// findOperator reads operator.env of a data folder. It is empty where there is none.
+func findOperator(data string) (operator env, looked string) { return findEnv(data, operatorFile) }
+
+// findEnv reads a file of a data folder: of the named one, or of the one that is
+// found. It is empty where there is none.
+func findEnv(data, file string) (found env, looked string) {
 	opts := config.Options{Env: os.Environ(), Find: true}
 	if data != "" {
 		opts.Flags = []config.Flag{{Path: "data", Value: data, Name: "--data"}}
@@ -62,9 +65,9 @@ func findOperator(data string) (operator env, looked string) {
 	if err != nil {
 		return env{}, ""
 	}
-	looked = filepath.Join(l.Data, operatorFile)
-	if operator, err = readEnv(looked); err != nil {
+	looked = filepath.Join(l.Data, file)
+	if found, err = readEnv(looked); err != nil {
 		return env{}, looked
 	}
-	return operator, looked
+	return found, looked
 }

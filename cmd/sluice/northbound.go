@@ -9,14 +9,12 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	goamqp "github.com/Azure/go-amqp"
 	"github.com/spf13/pflag"
 
-	"github.com/sluice-iot/sluice/internal/config"
 	"github.com/sluice-iot/sluice/internal/listen"
 )
 
@@ -73,19 +71,11 @@ func (f *applicationFlags) complete() error {
 // findDemo reads demo.env of a data folder, and from operator.env where its
 // router is. It is empty where there is none.
 func findDemo(data string) (demo env, looked string) {
-	opts := config.Options{Env: os.Environ(), Find: true}
-	if data != "" {
-		opts.Flags = []config.Flag{{Path: "data", Value: data, Name: "--data"}}
+	demo, looked = findEnv(data, demoFile)
+	if len(demo) == 0 {
+		return demo, looked
 	}
-	l, err := config.Load(opts)
-	if err != nil {
-		return env{}, ""
-	}
-	looked = filepath.Join(l.Data, demoFile)
-	if demo, err = readEnv(looked); err != nil {
-		return env{}, looked
-	}
-	if operator, err := readEnv(filepath.Join(l.Data, operatorFile)); err == nil {
+	if operator, _ := findOperator(data); operator["SLUICE_ROUTER_URL"] != "" {
 		demo["SLUICE_ROUTER_URL"] = operator["SLUICE_ROUTER_URL"]
 	}
 	return demo, looked
