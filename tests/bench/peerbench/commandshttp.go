@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/url"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -47,26 +46,7 @@ func runHTTPCommands(o *opts) error {
 		return err
 	}
 	defer end()
-	var stop atomic.Bool
-	var running sync.WaitGroup
-	for i := range o.conns {
-		c, err := dialDevice(u, i)
-		if err != nil {
-			return fmt.Errorf("device %d: %w", i, err)
-		}
-		running.Go(func() {
-			defer c.Close()
-			if err := o.waitForCommands(c, i, &stop); err != nil {
-				m.bad.Add(1)
-				fmt.Printf("device %d: %v\n", i, err)
-			}
-		})
-	}
-	measure(o.label, o.pid, m, &m.recv, o.warm, o.dur)
-	stop.Store(true)
-	running.Wait()
-	fmt.Printf("%-34s drained: sent %d received %d acked %d\n", o.label, m.sent.Load(), m.recv.Load(), m.acked.Load())
-	return nil
+	return o.eachDevice(u, m, func(c net.Conn, i int, stop *atomic.Bool) error { return o.waitForCommands(c, i, stop) })
 }
 
 // command sends one command. There are never more than there is credit for.

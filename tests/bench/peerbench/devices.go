@@ -75,6 +75,12 @@ func runHTTP(o *opts) error {
 		return err
 	}
 	defer end()
+	return o.eachDevice(u, m, func(c net.Conn, i int, stop *atomic.Bool) error { return o.upload(c, i, m, stop) })
+}
+
+// eachDevice has o.conns devices, each on a connection of its own, do as act says until stop is
+// set, and measures meanwhile.
+func (o *opts) eachDevice(u *url.URL, m *meter, act func(c net.Conn, i int, stop *atomic.Bool) error) error {
 	var stop atomic.Bool
 	var running sync.WaitGroup
 	for i := range o.conns {
@@ -84,7 +90,7 @@ func runHTTP(o *opts) error {
 		}
 		running.Go(func() {
 			defer c.Close()
-			if err := o.upload(c, i, m, &stop); err != nil {
+			if err := act(c, i, &stop); err != nil {
 				m.bad.Add(1)
 				fmt.Printf("device %d: %v\n", i, err)
 			}
