@@ -41,6 +41,7 @@ type keyring struct {
 	asked   time.Time
 	failed  error // of the last question, nil after a good one
 	pending chan struct{}
+	giveUp  time.Time // when nobody waits any longer for the question in flight
 }
 
 func newKeyring(source KeySource, wait, each time.Duration, onChange func(map[string]publicKey)) *keyring {
@@ -67,10 +68,10 @@ func (k *keyring) get(kid string, now time.Time) (publicKey, error) {
 		k.mu.Unlock()
 		return pub, nil
 	}
-	pending := k.ask(now)
+	pending, wait := k.ask(now), time.Until(k.giveUp)
 	k.mu.Unlock()
 	if pending != nil {
-		k.await(pending)
+		k.await(pending, wait)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -84,8 +85,8 @@ func (k *keyring) get(kid string, now time.Time) (publicKey, error) {
 	return publicKey{}, errUnknownKey
 }
 
-func (k *keyring) await(pending <-chan struct{}) {
-	t := time.NewTimer(k.wait)
+func (k *keyring) await(pending <-chan struct{}, wait time.Duration) {
+	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-pending:
@@ -112,7 +113,7 @@ func (k *keyring) ask(now time.Time) <-chan struct{} {
 
 func (k *keyring) start(now time.Time) <-chan struct{} {
 	done := make(chan struct{})
-	k.pending, k.asked = done, now
+	k.pending, k.asked, k.giveUp = done, now, time.Now().Add(k.wait)
 	k.flying.Go(func() {
 		ctx, cancel := context.WithTimeout(k.ctx, fetchTimeout)
 		defer cancel()

@@ -30,7 +30,7 @@ type VerifierConfig struct {
 	Keys      KeySource     // where public keys come from
 	CacheSize int           // verified tokens remembered; default 65,536
 	MaxVoids  int           // devices remembered as voided one by one; default 100,000
-	KeyWait   time.Duration // longest that Verify waits for keys it does not have; default 1 s
+	KeyWait   time.Duration // how long after keys were asked for Verify waits for them; default 5 s: a function may have to start
 	KeyRetry  time.Duration // shortest time between two questions for keys; default 5 s, after a failure 1 s
 }
 
@@ -54,7 +54,7 @@ func NewVerifier(cfg VerifierConfig) *Verifier {
 		cfg.CacheSize = defaultCacheSize
 	}
 	if cfg.KeyWait <= 0 {
-		cfg.KeyWait = time.Second
+		cfg.KeyWait = 5 * time.Second
 	}
 	if cfg.KeyRetry <= 0 {
 		cfg.KeyRetry = 5 * time.Second

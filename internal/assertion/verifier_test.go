@@ -242,15 +242,36 @@ func TestASlowKeySourceDelaysBoundedly(t *testing.T) {
 		s := newSigner(t, &memoryKeys{}, newClock(), "")
 		tok := sign(t, s, assertion.Subject{Tenant: "T", Device: "D"})
 		start := time.Now()
-		if _, err := v.Verify(tok, start); !errors.Is(err, iot.ErrUnavailable) {
-			t.Errorf("got %v, want ErrUnavailable", err)
+		refused := func(after time.Duration) {
+			t.Helper()
+			if _, err := v.Verify(tok, time.Now()); !errors.Is(err, iot.ErrUnavailable) {
+				t.Errorf("got %v, want ErrUnavailable", err)
+			}
+			if d := time.Since(start); d != after {
+				t.Errorf("refused after %s, want %s", d, after)
+			}
 		}
-		if d := time.Since(start); d != time.Second {
-			t.Errorf("waited %s, want 1s", d)
-		}
+		refused(5 * time.Second)
+		refused(5 * time.Second) // all wait for one question, none for its own time
 		v.Close()
-		if d := time.Since(start); d != time.Second {
+		if d := time.Since(start); d != 5*time.Second {
 			t.Errorf("closing took until %s", d)
+		}
+	})
+}
+
+// Where functions start with the first question, the first message waits for them.
+func TestKeysOfAFunctionThatStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner(t, &memoryKeys{}, newClock(), "")
+		source := s.KeySource()
+		v := assertion.NewVerifier(assertion.VerifierConfig{Issuer: issuer, Keys: func(ctx context.Context) (assertion.KeySet, time.Duration, error) {
+			time.Sleep(3 * time.Second)
+			return source(ctx)
+		}})
+		defer v.Close()
+		if _, err := v.Verify(sign(t, s, assertion.Subject{Tenant: "T", Device: "D"}), newClock().Now()); err != nil {
+			t.Error(err)
 		}
 	})
 }
