@@ -23,6 +23,11 @@ func (c *conn) decode(pk *packets.Packet, body []byte) (err error) {
 	}()
 	switch pk.FixedHeader.Type {
 	case packets.Connect:
+		if c.version == 5 {
+			if err = checkConnect(body); err != nil {
+				break
+			}
+		}
 		if err = pk.ConnectDecode(body); errors.Is(err, packets.ErrClientIdentifierNotValid) {
 			err = packets.ErrMalformedPacket // it is not there, or no text: not refused for what it says
 		}

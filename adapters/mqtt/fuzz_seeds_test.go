@@ -35,6 +35,10 @@ func fuzzSeeds() []fuzzSeed {
 			seeds = append(seeds, fuzzSeed{0, connect}, fuzzSeed{fuzzNobody | fuzzStays, append(connect, whole...)}, fuzzSeed{fuzzPieces, connect[:len(connect)-1]})
 		}
 	}
+	for _, properties := range []string{"", "\x21\x00\x00", "\x27\x00\x00\x00\x00", "\x21\x00\x01\x21\x00\x01", "\x26\x00\x01a\x00\x01b\x26\x00\x01a\x00\xff", "\x15\x00\x01x\x16\xff"} {
+		raw := connectWith(properties)
+		seeds = append(seeds, fuzzSeed{0, raw}, fuzzSeed{fuzzNobody | fuzzPieces, raw})
+	}
 	for _, raw := range [][]byte{
 		nil, {0}, {0x10}, {0x10, 0xff, 0xff, 0xff, 0x7f}, {0x10, 0xff, 0xff, 0xff, 0xff, 0x7f}, {0x30, 0x80, 0x80, 0x80, 0x01},
 		{0x82, 0x05, 0, 1, 0, 1, 'e'}, {0x82, 0x02, 0, 1}, {0xa2, 0x04, 0, 1, 0, 9}, {0xf0, 0}, {0xff, 0x01, 0}, {0x36, 0x02, 0, 0}, {0x40, 0x02, 0, 0},
