@@ -53,6 +53,13 @@ func (p *Partition) release(now int64) {
 	}
 }
 
+// forgo has nobody wait for the partition, nor keeps it for somebody.
+func (p *Partition) forgo() {
+	if p.Wanted, p.WantedAt = "", 0; p.Holder == "" {
+		p.Until = 0
+	}
+}
+
 // take makes the partition the holder's. What the one before left unsettled comes
 // again, at once.
 func (p *Partition) take(holder, ingress string, until, now int64) {

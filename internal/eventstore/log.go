@@ -175,8 +175,12 @@ func (l *Log) partitions(ctx context.Context, tenant iot.TenantID) ([]Stored, er
 	return stored, nil
 }
 
-// Release gives a claim back; what was not settled comes again at once, for whoever claims it.
+// Release gives a claim back; what was not settled comes again at once, for whoever claims it. With a
+// Holder it gives back what others were asked for in its name, and what is kept for it.
 func (l *Log) Release(ctx context.Context, r ReleaseRequest) error {
+	if r.Holder != "" {
+		return l.forgo(ctx, r.Tenant, r.Holder)
+	}
 	now := l.now()
 	err := l.update(ctx, Key{r.Tenant, r.Partition}, func(p *Partition, _ *Writes) error {
 		if err := p.fenced(r.Fence); err != nil {
@@ -194,6 +198,30 @@ func (l *Log) Release(ctx context.Context, r ReleaseRequest) error {
 		return nil // it was taken: there is nothing left to give back
 	}
 	return err
+}
+
+// forgo lets nobody wait for a holder that waits for nothing any more.
+func (l *Log) forgo(ctx context.Context, tenant iot.TenantID, holder string) error {
+	stored, err := l.store.PartitionsOf(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	var changes []Change
+	for _, s := range stored {
+		if s.State.Wanted != holder {
+			continue
+		}
+		changes = append(changes, Change{Key{tenant, s.ID}, func(p *Partition, w *Writes) error {
+			if w.Unchanged = p.Wanted != holder; !w.Unchanged {
+				p.forgo()
+			}
+			return nil
+		}})
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return errors.Join(l.store.Update(ctx, changes)...)
 }
 
 // nextAt is when the next event is due, as a time.

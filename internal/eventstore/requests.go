@@ -138,9 +138,11 @@ type SettleResult struct {
 	Letters []DeadLetter `json:"-"`
 }
 
-// ReleaseRequest gives a claim back.
+// ReleaseRequest gives a claim back, or with a Holder what that one waits for: Partition
+// and Fence are of no meaning then.
 type ReleaseRequest struct {
 	Tenant    iot.TenantID `json:"tenant-id"`
+	Holder    string       `json:"holder,omitempty"`
 	Partition PartitionID  `json:"partition"`
 	Fence     uint64       `json:"fence"`
 	// Undelivered: from here on nothing was delivered, though it may have been read. 0 = all that was read may have been.

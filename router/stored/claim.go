@@ -96,6 +96,7 @@ type claiming struct {
 	freeAt  time.Time     // zero = it is not known
 	freed   bool          // something was given back while it was asked
 	knock   bool          // others are to be told that it waits: those that have nothing to do would not hear of it
+	waits   bool          // others may have been asked for some, or some be kept for it
 }
 
 const (
@@ -229,6 +230,8 @@ func (t *tenant) claim() (failed bool) {
 	if asked {
 		t.claiming.now = false
 	}
+	waited := t.claiming.waits
+	t.claiming.waits = true // whatever becomes of the answer
 	t.mu.Unlock()
 	ctx, cancel := t.s.timed()
 	defer cancel()
@@ -256,6 +259,7 @@ func (t *tenant) claim() (failed bool) {
 		k.wait = firstWait
 	}
 	k.last, k.others, k.pending = now, result.Others, result.Pending
+	k.waits = waited || result.Others > 0
 	k.free(result.FreeAt, now)
 	if k.freed {
 		k.freed = false
@@ -388,6 +392,26 @@ func (t *tenant) release(c *claim) bool {
 		t.s.complain(err) // it ends by itself
 	}
 	return err == nil
+}
+
+// standBack tells the store, where claims are of no use here, that this process waits for none either: what
+// is kept for one that waits others do not get for 20 s.
+func (t *tenant) standBack() {
+	t.mu.Lock()
+	k := &t.claiming
+	if !k.waits || !t.giving(t.s.o.Now()) && (t.receivers > 0 || len(t.claims) > 0) {
+		t.mu.Unlock()
+		return
+	}
+	k.waits = false
+	t.mu.Unlock()
+	ctx, cancel := t.s.timed()
+	defer cancel()
+	if err := t.s.o.Log.Release(ctx, eventstore.ReleaseRequest{Tenant: t.name, Holder: t.s.holder}); err != nil {
+		t.s.complain(err) // it is kept for a while
+		return
+	}
+	t.s.tellFree(t.name, eventstore.FirstGeneration()[0])
 }
 
 // leave takes the tenant off the list, unless somebody has come again.

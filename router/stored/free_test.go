@@ -47,6 +47,35 @@ func TestConsumerLeaves(t *testing.T) {
 	}
 }
 
+// TestWaiterLeaves: what was being given to a router keeps nobody waiting once the router needs it no
+// longer: consumers of two routers that leave together while the second one gets its share.
+func TestWaiterLeaves(t *testing.T) {
+	for _, after := range []time.Duration{0, 10 * time.Millisecond, time.Second, 2 * time.Second} {
+		t.Run(after.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				_, log := newLog()
+				r := &routers{t: t, log: log}
+				a, b, other := r.start("a"), r.start("b"), r.start("c")
+				ca := a.consumer("event/T", 100, accept)
+				cb := b.consumer("event/T", 100, accept)
+				time.Sleep(after)
+				ca.kill()
+				cb.kill()
+				time.Sleep(5 * time.Second)
+				p := other.producer("event/T")
+				for i := range 16 {
+					p.send(numbered("d"+string(rune('a'+i)), 1, 2)...)
+				}
+				cc := other.consumer("event/T", 100, accept)
+				time.Sleep(time.Second)
+				if got := len(cc.list()); got != 32 {
+					t.Errorf("%d of 32 are delivered", got)
+				}
+			})
+		})
+	}
+}
+
 // TestShareOfTheIdle: a router that has nothing to do gives a second one its share all the same, so that
 // a consumer that is slow later does not have all.
 func TestShareOfTheIdle(t *testing.T) {

@@ -66,7 +66,8 @@ func (t *tenant) step() time.Duration {
 		return wait
 	}
 	failed := t.settle()
-	if t.giveBack() {
+	over := t.giveBack()
+	if t.standBack(); over {
 		return t.leave()
 	}
 	failed = t.claim() || failed
@@ -137,7 +138,7 @@ func (t *tenant) rest() time.Duration {
 			earlier(c.retry)
 		}
 	}
-	if !t.credit && len(t.claims) > 0 && t.inFlight == 0 {
+	if !t.credit && (len(t.claims) > 0 || t.claiming.waits) && t.inFlight == 0 {
 		earlier(t.since.Add(creditTime))
 	}
 	if next.IsZero() {

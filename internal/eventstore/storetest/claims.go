@@ -17,6 +17,7 @@ var claims = []test{
 	{"AskedTwice", claimAskedTwice},
 	{"HandOver", claimHandOver},
 	{"WantedByTheGone", claimWantedGone},
+	{"Forgone", claimForgone},
 	{"Taken", claimTaken},
 	{"IdleIsKept", claimIdle},
 	{"Some", claimSome},
@@ -204,6 +205,43 @@ func claimWantedGone(t *testing.T, s eventstore.Store) {
 		}
 	}
 	t.Error("nobody gets the partition within a minute")
+}
+
+// One that says that it waits for nothing any more keeps nobody from anything: neither from what
+// was asked of others for it, nor from what they have given back.
+func claimForgone(t *testing.T, s eventstore.Store) {
+	r := start(t, s, eventstore.Options{})
+	forgo := func(holder string) {
+		t.Helper()
+		if err := r.Release(t.Context(), eventstore.ReleaseRequest{Tenant: "T", Holder: holder}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forgo("B") // there is nothing yet
+	r.append("", r.events("T", "d", 4)...)
+	h := r.hold("T", "A", "d")
+	same(t, "B waits", r.claimAll("T", "B").Others, 8)
+	wanted := func(holder string) (n int) {
+		t.Helper()
+		for _, c := range r.claimAll("T", holder).Claims {
+			if c.Wanted {
+				n++
+			}
+		}
+		return n
+	}
+	same(t, "wanted", wanted("A"), 4)
+	forgo("C") // is nobody
+	same(t, "wanted", wanted("A"), 4)
+	forgo("B")
+	same(t, "wanted no longer", wanted("A"), 0)
+
+	r.claimAll("T", "B")
+	update(t, s, eventstore.Key{Tenant: "T", Partition: h.id}, func(p *eventstore.Partition, _ *eventstore.Writes) { p.Wanted, p.WantedAt = "B", r.in(0) })
+	h.release(0)
+	same(t, "it is kept for B", r.claimAll("T", "C").Pending, 1)
+	forgo("B")
+	same(t, "it is for anybody", r.hold("T", "C", "d").texts(0), "d:1 d:2 d:3 d:4")
 }
 
 // A holder that is not heard of loses what it has; that comes again at once, and
