@@ -83,8 +83,9 @@ class Device:
     def run(self):
         host, port = self.options["addr"].rsplit(":", 1)
         self.client.connect(host, int(port), keepalive=self.options.get("keepAlive", 60))
-        threading.Thread(target=self.read_commands, daemon=True).start()
-        self.client.loop_forever(retry_first_connection=False)
+        # In loop_forever paho would write what this thread sends while its own thread writes.
+        self.client.loop_start()
+        self.read_commands()
 
     def on_connect(self, client, userdata, flags, code):
         say("connack", code=code, sessionPresent=bool(flags.get("session present")))

@@ -137,9 +137,11 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// TestPahoOverWebSocket has a device that is no browser: its client certificate counts.
+// TestPahoOverWebSocket has a device that is no browser: its client certificate counts. It
+// uploads, and gets commands and answers them.
 func TestPahoOverWebSocket(t *testing.T) {
-	p := startPlant(t, "")
+	p := startPlant(t, patient)
+	commands := p.commands(t, "rhea", acme, "")
 	app := p.receives(t, "telemetry", acme, "")
 	cert, key := p.certificate(t, "meter-1", "known-ca")
 	plain, secure := asSensor("sensor-1@"+acme), mqttOptions{CA: p.ca, Cert: cert, Key: key}
@@ -149,6 +151,20 @@ func TestPahoOverWebSocket(t *testing.T) {
 		d := p.connects(t, "paho", o)
 		d.publishes(t, "telemetry", "22.5")
 		origin{acme, "meter-1", "hono-mqtt", "telemetry", "1", "application/vnd.acme", "22.5"}.arrived(t, app.await(t, "message"), "telemetry")
+		for qos := range 2 {
+			d.does(t, mqttCommand{Cmd: "subscribe", Filters: []string{"command///req/#"}, QoS: qos})
+			if e := d.await(t, "suback"); len(e.Codes) != 1 || e.Codes[0] != qos {
+				t.Fatalf("the subscription is answered with %v, want [%d]", e.Codes, qos)
+			}
+			commands.sends(t, "meter-1", outgoing{ReplyTo: "answers", Body: []byte(strings.Repeat("brighter ", 100*qos) + "50")})
+			commands.hears(t, "accepted")
+			got := d.await(t, "message")
+			if want := strings.Repeat("brighter ", 100*qos) + "50"; got.Payload != want {
+				t.Errorf("the device got %q, want %q", got.Payload, want)
+			}
+			d.publishes(t, "command///res/"+requestOf(t, got.Topic)+"/200/?content-type=text%2Fplain", "done")
+			commands.answered(t, "meter-1", "200", textPlain, "done")
+		}
 	}
 }
 
