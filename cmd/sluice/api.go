@@ -200,7 +200,7 @@ func managed(cmd *cobra.Command, run func(cmd *cobra.Command, c *managementClien
 			return err
 		}
 		defer client.close()
-		return run(cmd, client, args)
+		return f.scopesFor(run(cmd, client, args), args)
 	}
 	return cmd
 }
@@ -210,8 +210,24 @@ func managed(cmd *cobra.Command, run func(cmd *cobra.Command, c *managementClien
 func namesArgs(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < least || most >= 0 && len(args) > most {
-			return fmt.Errorf("got %s; expected: %s", counted(len(args), "argument"), cmd.UseLine())
+			return wrongNumber(cmd, args)
 		}
 		return checkNames(args)
 	}
+}
+
+// noArgs takes none.
+func noArgs(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) > 0 && cmd.HasSubCommands():
+		return noSuchCommand(cmd, args[0])
+	case len(args) > 0:
+		return wrongNumber(cmd, args)
+	}
+	return nil
+}
+
+// wrongNumber says how many arguments there are, and which there should be.
+func wrongNumber(cmd *cobra.Command, args []string) error {
+	return fmt.Errorf("got %s; expected: %s", counted(len(args), "argument"), cmd.UseLine())
 }

@@ -118,7 +118,7 @@ func checkName(kind, name string) error {
 		return fmt.Errorf("%q is no %s", name, kind)
 	}
 	for _, r := range name {
-		if r <= ' ' || r == '/' || r == 0x7f {
+		if r <= ' ' || r == '/' || isControl(r) {
 			return fmt.Errorf("%q is no %s: the id of one has neither / nor spaces", name, kind)
 		}
 	}
@@ -187,7 +187,7 @@ func printCommand(out, info io.Writer, asJSON bool, r *commandResult, failure er
 				r.Base64 = base64.StdEncoding.EncodeToString(r.body)
 			}
 		}
-		return errors.Join(json.NewEncoder(out).Encode(r), failure)
+		return errors.Join(encodeJSON(out, r), failure)
 	}
 	if failure != nil && r.Status == 0 {
 		return failure

@@ -28,6 +28,9 @@ const (
 	phaseAnswer  = "delivered to the device; waiting for its answer"
 )
 
+// errRejected opens what is said of a command that the router or the device refused.
+var errRejected = errors.New("the command was rejected")
+
 // errTimedOut is why waiting for a command ended.
 var errTimedOut = errors.New("timed out")
 
@@ -52,12 +55,12 @@ func (c *commandCall) run(ctx context.Context, at *applicationFlags, show func(s
 	var receiver *goamqp.Receiver
 	if !c.oneWay {
 		if receiver, err = session.NewReceiver(ctx, *m.Properties.ReplyTo, &goamqp.ReceiverOptions{Credit: 10}); err != nil {
-			return nil, c.refused(ctx, at.user, "receive the answers of devices of "+c.tenant, err)
+			return nil, c.refused(ctx, at, "receive the answers of devices of "+c.tenant, err)
 		}
 	}
 	sender, err := session.NewSender(ctx, "command/"+c.tenant, nil)
 	if err != nil {
-		return nil, c.refused(ctx, at.user, "send commands to devices of "+c.tenant, err)
+		return nil, c.refused(ctx, at, "send commands to devices of "+c.tenant, err)
 	}
 	show(phaseCredit)
 	began := time.Now()
@@ -66,11 +69,16 @@ func (c *commandCall) run(ctx context.Context, at *applicationFlags, show func(s
 		if errors.Is(context.Cause(ctx), errTimedOut) {
 			return nil, fmt.Errorf("the router gave no credit for commands to %s within %s: nobody there takes them, so no device is reachable", c.tenant, c.timeout)
 		}
-		return nil, c.refused(ctx, at.user, "send commands to devices of "+c.tenant, err)
+		return nil, c.refused(ctx, at, "send commands to devices of "+c.tenant, err)
 	}
 	show(phaseSent)
 	err = c.await(ctx, r, receipt, receiver, show)
 	r.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
+	if r.Outcome == "rejected" {
+		if missing := at.missing(ctx, c.tenant, c.device); missing != nil {
+			err = fmt.Errorf("%w: %w", errRejected, missing)
+		}
+	}
 	return r, err
 }
 
@@ -158,9 +166,9 @@ func (c *commandCall) outcome(r *commandResult, state goamqp.DeliveryState) erro
 	case *goamqp.StateRejected:
 		r.Outcome = "rejected"
 		if s.Error == nil {
-			return errors.New("the command was rejected, without a reason")
+			return fmt.Errorf("%w, without a reason", errRejected)
 		}
-		return fmt.Errorf("the command was rejected: %s (%s)", cmp.Or(oneLine(s.Error.Description), "no reason given"), s.Error.Condition)
+		return fmt.Errorf("%w: %s (%s)", errRejected, cmp.Or(oneLine(s.Error.Description), "no reason given"), s.Error.Condition)
 	case *goamqp.StateReleased:
 		r.Outcome = "released"
 		return fmt.Errorf("%s is not reachable: it is not connected or not subscribed to commands, or did not take this one in time (released)", c.device)
@@ -195,13 +203,15 @@ func (c *commandCall) lost(ctx context.Context, r *commandResult, err error) err
 }
 
 // refused explains that a link did not come about.
-func (c *commandCall) refused(ctx context.Context, user, what string, err error) error {
-	var ae *goamqp.Error
+func (c *commandCall) refused(ctx context.Context, at *applicationFlags, what string, err error) error {
 	switch {
 	case errors.Is(context.Cause(ctx), errTimedOut):
 		return fmt.Errorf("the router did not answer within %s", c.timeout)
-	case errors.As(err, &ae) && ae.Condition == goamqp.ErrCondUnauthorizedAccess:
-		return fmt.Errorf("%s may not %s: %w", user, what, plainError(err))
+	case notGranted(err):
+		if err := at.missing(ctx, c.tenant, ""); err != nil {
+			return err
+		}
+		return at.grantable(fmt.Errorf("%s may not %s: %w", at.user, what, plainError(err)), mayCommand(c.tenant, c.oneWay))
 	}
 	return interrupted(ctx, fmt.Errorf("%s: %w", what, plainError(err)))
 }

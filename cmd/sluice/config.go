@@ -18,7 +18,7 @@ func newConfigCommand() *cobra.Command {
 		Short: "Print the configuration in force and where each value came from",
 		Long: "Print every setting that `sluice up` would run with, its value and where that came from:\n" +
 			"default, file (with line), environment or flag.",
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	s := addSettings(cmd.Flags())
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")

@@ -46,7 +46,8 @@ took it, as without a consumer. Events that were released would come again and
 again, so there it is refused. How many were not printed is told at the end.
 
 Exit code 0: interrupted, or --count messages were printed. Exit code 1: the
-first connection failed, the permission is missing, or printing failed.
+first connection failed, the permission is missing, or printing failed; on the
+machine of an installation also when there is no such tenant.
 ` + applicationFlagsHelp,
 		Example: `  sluice consume telemetry DEMO
   sluice consume event DEMO --device 'meter-*' --since 10m -o json
@@ -65,6 +66,9 @@ first connection failed, the permission is missing, or printing failed.
 				return err
 			}
 			if err := f.complete(); err != nil {
+				return err
+			}
+			if err := f.missing(cmd.Context(), args[1], ""); err != nil {
 				return err
 			}
 			c := &consumer{consumeFlags: &f, address: args[0] + "/" + args[1], out: cmd.OutOrStdout(), info: cmd.ErrOrStderr()}
@@ -128,7 +132,7 @@ func (c *consumer) run(ctx context.Context) error {
 		}
 		c.delay = min(max(2*c.delay, minReconnect), maxReconnect)
 		wait := c.delay/2 + rand.N(c.delay/2+1)
-		fmt.Fprintf(c.info, "%v; connecting again in %s\n", plainError(err), wait.Round(100*time.Millisecond))
+		fmt.Fprintf(c.info, "%s; connecting again in %s\n", oneLine(plainError(err).Error()), wait.Round(100*time.Millisecond))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -139,11 +143,10 @@ func (c *consumer) run(ctx context.Context) error {
 
 // explain says what a person can do about an error.
 func (c *consumer) explain(err error) error {
-	var ae *goamqp.Error
-	if errors.As(err, &ae) && ae.Condition == goamqp.ErrCondUnauthorizedAccess && ae.Description != "" {
-		return fmt.Errorf("%s may not consume from %s: %w", c.user, c.address, plainError(err))
+	if !notGranted(err) {
+		return err
 	}
-	return err
+	return c.grantable(fmt.Errorf("%s may not consume from %s: %w", c.user, c.address, plainError(err)), "--read "+quoted(c.address))
 }
 
 // session consumes on one connection. It returns nil when enough was printed.

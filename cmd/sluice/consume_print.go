@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	goamqp "github.com/Azure/go-amqp"
@@ -132,7 +133,7 @@ func plainFloat(v float64) any {
 func printMessage(out io.Writer, asJSON bool, m *goamqp.Message) error {
 	p := describe(m)
 	if asJSON {
-		return json.NewEncoder(out).Encode(p)
+		return encodeJSON(out, p)
 	}
 	at, device := "", oneLine(fmt.Sprint(p.Device))
 	if p.Created != nil {
@@ -194,4 +195,8 @@ func harmless(s string) string {
 	}, s), "\n")
 }
 
-func isControl(r rune) bool { return r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 }
+// isControl tells what moves the cursor of a terminal, ends a line there, or turns
+// the direction of what follows.
+func isControl(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
+}

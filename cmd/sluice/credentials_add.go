@@ -91,13 +91,13 @@ func printSecret(out io.Writer, asJSON bool, user, password string) error {
 		if password != "" {
 			o["password"] = password
 		}
-		return json.NewEncoder(out).Encode(o)
+		return encodeJSON(out, o)
 	}
 	if password == "" {
-		_, err := fmt.Fprintf(out, "user      %s\n", user)
+		_, err := fmt.Fprintf(out, "user      %s\n", oneLine(user))
 		return err
 	}
-	_, err := fmt.Fprintf(out, "user      %s\npassword  %s\nThe password is not shown again.\n", user, password)
+	_, err := fmt.Fprintf(out, "user      %s\npassword  %s\nThe password is not shown again.\n", oneLine(user), password)
 	return err
 }
 
@@ -207,7 +207,7 @@ func printKey(out io.Writer, asJSON bool, identity, key string) error {
 		if key != "" {
 			o["key"] = key
 		}
-		return json.NewEncoder(out).Encode(o)
+		return encodeJSON(out, o)
 	}
 	if key == "" {
 		_, err := fmt.Fprintf(out, "identity  %s\n", identity)

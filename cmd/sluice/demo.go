@@ -211,6 +211,7 @@ func (i *installation) Started() {
 		i.log.Warn("demo", "err", err)
 		return
 	}
+	login, device := demoAuthID+"@"+demoTenant+":"+demo["SLUICE_DEVICE_PASSWORD"], i.baseURL(config.RoleHTTPAdapter)
 	fmt.Fprintf(i.out, `
 Sluice %s is up. In a second terminal, wait for messages as an application:
 
@@ -218,16 +219,22 @@ Sluice %s is up. In a second terminal, wait for messages as an application:
 
 and in a third, send one as a device:
 
-curl -i -u %s@%s:%s -H 'Content-Type: application/json' -d '{"temp":21}' %s/telemetry
+curl -i -u %s -H 'Content-Type: application/json' -d '{"temp":21}' %s/telemetry
+
+To send a command, let the device wait for one, and meanwhile send it from another terminal:
+
+curl -u %s -H 'Content-Type: application/json' -d '{"temp":21}' '%s/event?hono-ttd=60'
+%s
 
 The secrets are in %s, the operator's in %s. Ctrl-C stops.
-`, observe.Version(), i.consumeLine(), demoAuthID, demoTenant, demo["SLUICE_DEVICE_PASSWORD"], i.baseURL(config.RoleHTTPAdapter),
+`, observe.Version(), i.applicationLine("consume telemetry "+demoTenant), login, device,
+		login, device, i.applicationLine("command "+demoTenant+" "+demoDevice+` setBrightness '{"brightness":80}' --one-way`),
 		i.process.Data.File(demoFile), i.process.Data.File(operatorFile))
 }
 
-// consumeLine names only what the command would not find by itself.
-func (i *installation) consumeLine() string {
-	line := "bin/sluice consume telemetry " + demoTenant
+// applicationLine names besides only what the command would not find by itself.
+func (i *installation) applicationLine(command string) string {
+	line := "bin/sluice " + command
 	if wd, err := os.Getwd(); err != nil || i.process.Data.Path != filepath.Join(wd, "data") {
 		line += " --data " + quoted(i.process.Data.Path)
 	}

@@ -113,11 +113,7 @@ func (e *deviceExport) devices(ctx context.Context, w io.Writer) error {
 func (e *deviceExport) write(out io.Writer, item bulkItem) error {
 	item.Op = "put"
 	delete(item.Device, "status") // is not taken back
-	b, err := json.Marshal(item)
-	if err != nil {
-		return err
-	}
-	if _, err = out.Write(append(b, '\n')); err != nil {
+	if err := encodeJSON(out, item); err != nil {
 		return err
 	}
 	e.count++

@@ -4,7 +4,7 @@ import "github.com/spf13/cobra"
 
 // devices is how devices are managed.
 var devices = &resource{
-	kind: "device", names: 2, use: "TENANT DEVICE", example: "DEMO 4711",
+	kind: "device", names: 2, use: "TENANT DEVICE", example: "DEMO meter-1",
 	path: func(args []string) string { return escaped("/v1/devices", args) },
 	lists: []listFlag{
 		{flag: "via", member: "via"}, {flag: "via-groups", member: "viaGroups"},

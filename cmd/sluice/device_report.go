@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -58,9 +57,9 @@ func (r *report) add(l bulkLine) error {
 	}
 	switch {
 	case r.json:
-		return json.NewEncoder(r.out).Encode(l)
+		return encodeJSON(r.out, l)
 	case l.Password != "":
-		_, err := fmt.Fprintf(r.out, "%s\t%s\t%s\n", l.ID, l.AuthID, l.Password)
+		_, err := fmt.Fprintf(r.out, "%s\t%s\t%s\n", oneLine(l.ID), oneLine(l.AuthID), oneLine(l.Password))
 		return err
 	}
 	return nil
@@ -107,7 +106,7 @@ func (r *report) finish(err error) error {
 		r.sums.Error = err.Error()
 	}
 	if r.json {
-		if e := json.NewEncoder(r.out).Encode(r.sums); e != nil && err == nil {
+		if e := encodeJSON(r.out, r.sums); e != nil && err == nil {
 			err = e
 		}
 	}

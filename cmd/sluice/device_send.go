@@ -50,6 +50,7 @@ type stopped struct {
 }
 
 func (s *stopped) Error() string { return s.err.Error() }
+func (s *stopped) Unwrap() error { return s.err }
 
 // run sends what next gives until io.EOF.
 func (s *sender) run(ctx context.Context, next func() (inputLine, error)) error {
@@ -209,7 +210,7 @@ func refusal(reply *http.Response) (tooLarge string, again time.Duration, err er
 	if code == http.StatusRequestEntityTooLarge {
 		return text, 0, nil
 	}
-	err = fmt.Errorf("%s (%d)", text, code)
+	err = &apiError{code, text}
 	// Only the API itself says with a Retry-After that it has done nothing.
 	seconds, e := strconv.Atoi(reply.Header.Get("Retry-After"))
 	if own && e == nil && seconds >= 0 && (code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests) {

@@ -24,30 +24,45 @@ func newEventCommand() *cobra.Command {
 	return cmd
 }
 
-// eventCommand completes a command that asks the management API.
-func eventCommand(cmd *cobra.Command, run func(ctx context.Context, c *managementClient, args []string, out io.Writer) error) *cobra.Command {
+// eventCommand completes a command that asks the management API, with a tenant and
+// at most so many arguments.
+func eventCommand(cmd *cobra.Command, most int, run func(ctx context.Context, c *managementClient, args []string, out io.Writer) error) *cobra.Command {
 	cmd.ValidArgsFunction = completeTenantDevice(1)
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) < 1 || len(args) > most {
+			return wrongNumber(cmd, args)
+		}
+		return checkName("tenant", args[0])
+	}
 	return managed(cmd, func(cmd *cobra.Command, c *managementClient, args []string) error {
 		return run(cmd.Context(), c, args, cmd.OutOrStdout())
 	})
 }
 
 func newEventStatCommand() *cobra.Command {
-	var asJSON bool
+	var f eventOutput
 	cmd := &cobra.Command{
 		Use:     "stat TENANT",
 		Short:   "Count a tenant's events",
 		Long:    "Count the events of a tenant that wait to be taken, and its dead letters, in all and by partition.",
-		Example: "  sluice event stat DEMO",
-		Args:    cobra.ExactArgs(1),
+		Example: "  sluice event stat DEMO\n  sluice event stat DEMO -o json",
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print what the API answers")
-	return eventCommand(cmd, func(ctx context.Context, c *managementClient, args []string, out io.Writer) error {
+	f.add(cmd)
+	return eventCommand(cmd, 1, func(ctx context.Context, c *managementClient, args []string, out io.Writer) error {
+		asJSON, err := f.check()
+		if err != nil {
+			return err
+		}
 		var s eventstore.Stats
 		text, err := c.events(ctx, http.MethodGet, args[0], nil, nil, &s)
-		if err != nil || asJSON {
-			_, _ = out.Write(text)
+		if err == nil && s.Waiting+s.InFlight+s.DeadLetters == 0 {
+			err = missingTenant(ctx, c, args[0])
+		}
+		if err != nil {
 			return err
+		}
+		if asJSON {
+			return printJSON(out, text)
 		}
 		t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprintln(t, "PARTITION\tWAITING\tIN FLIGHT\tBYTES\tDEAD LETTERS\tOLDEST\t")
@@ -68,19 +83,26 @@ func newEventStatCommand() *cobra.Command {
 }
 
 func newEventListCommand() *cobra.Command {
-	var dead, asJSON bool
+	var dead bool
+	var f eventOutput
 	var limit int
 	cmd := &cobra.Command{
 		Use:     "list TENANT [PARTITION]",
 		Short:   "Look at a tenant's events without taking them",
 		Long:    "Look at the events of a tenant that wait, or with --dead at its dead letters, in one partition or in all.",
 		Example: "  sluice event list DEMO --dead",
-		Args:    cobra.RangeArgs(1, 2),
 	}
 	cmd.Flags().BoolVar(&dead, "dead", false, "dead letters")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print each event as the API answers it, one a line")
+	f.add(cmd)
 	cmd.Flags().IntVar(&limit, "max", 100, "how many at most")
-	return eventCommand(cmd, func(ctx context.Context, c *managementClient, args []string, out io.Writer) error {
+	return eventCommand(cmd, 2, func(ctx context.Context, c *managementClient, args []string, out io.Writer) error {
+		asJSON, err := f.check()
+		if err != nil {
+			return err
+		}
+		if limit < 1 {
+			return fmt.Errorf("--max %d: expected 1 or more", limit)
+		}
 		partitions := args[1:]
 		if len(partitions) == 0 {
 			var s eventstore.Stats
@@ -91,6 +113,7 @@ func newEventListCommand() *cobra.Command {
 				partitions = append(partitions, s.Partitions[i].Partition.String())
 			}
 		}
+		shown := 0
 		for _, partition := range partitions {
 			for from := uint64(1); from > 0 && limit > 0; {
 				query := url.Values{"dead": {strconv.FormatBool(dead)}, "from": {strconv.FormatUint(from, 10)}, "max": {strconv.Itoa(min(limit, 1000))}}
@@ -99,38 +122,59 @@ func newEventListCommand() *cobra.Command {
 					return err
 				}
 				for i := range page.Events {
-					showEvent(out, partition, &page.Events[i], asJSON)
+					if err := showEvent(out, partition, &page.Events[i], asJSON); err != nil {
+						return err
+					}
 				}
-				from, limit = page.Next, limit-len(page.Events)
+				from, limit, shown = page.Next, limit-len(page.Events), shown+len(page.Events)
 			}
+		}
+		if shown == 0 {
+			return missingTenant(ctx, c, args[0])
 		}
 		return nil
 	})
 }
 
 // showEvent prints one line.
-func showEvent(out io.Writer, partition string, e *api.EventRead, asJSON bool) {
+func showEvent(out io.Writer, partition string, e *api.EventRead, asJSON bool) error {
 	if asJSON {
-		text, _ := json.Marshal(struct {
+		return encodeJSON(out, struct {
 			Partition string `json:"partition"`
 			*api.EventRead
 		}{partition, e})
-		fmt.Fprintf(out, "%s\n", text)
-		return
 	}
-	fmt.Fprintf(out, "%s %d %s %s attempts=%d", partition, e.Position, e.At.Format(time.RFC3339), e.DeviceID, e.Attempts)
+	line := fmt.Sprintf("%s %d %s %s attempts=%d", partition, e.Position, e.At.Format(time.RFC3339), oneLine(string(e.DeviceID)), e.Attempts)
 	if e.Reason != "" {
-		fmt.Fprintf(out, " reason=%q", e.Reason)
+		line += fmt.Sprintf(" reason=%q", e.Reason)
 	}
 	if e.ContentType != "" {
-		fmt.Fprintf(out, " %s", e.ContentType)
+		line += " " + oneLine(e.ContentType)
 	}
 	const shown = 80
 	if text := e.Payload; utf8.Valid(text) && len(text) <= shown {
-		fmt.Fprintf(out, " %q\n", text)
+		line += fmt.Sprintf(" %q", text)
 	} else {
-		fmt.Fprintf(out, " %d bytes\n", len(text))
+		line += fmt.Sprintf(" %d bytes", len(text))
 	}
+	_, err := fmt.Fprintln(out, line)
+	return err
+}
+
+// eventOutput is how events are printed: --json is the older name of -o json.
+type eventOutput struct {
+	output string
+	json   bool
+}
+
+func (f *eventOutput) add(cmd *cobra.Command) {
+	outputFlag(cmd, &f.output)
+	cmd.Flags().BoolVar(&f.json, "json", false, "the same as -o json")
+}
+
+func (f *eventOutput) check() (asJSON bool, err error) {
+	asJSON, err = checkOutput(f.output)
+	return asJSON || f.json, err
 }
 
 func newEventRequeueCommand() *cobra.Command {
@@ -142,11 +186,10 @@ func newEventRequeueCommand() *cobra.Command {
 		Long: "Make dead letters of a tenant events again, behind those that wait: all of them, those of one\n" +
 			"partition, or single ones of it. What has expired meanwhile is thrown away.",
 		Example: "  sluice event requeue DEMO\n  sluice event requeue DEMO --partition 0-5 --position 17",
-		Args:    cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVar(&partition, "partition", "", "of one `partition` only")
 	cmd.Flags().StringSliceVar(&positions, "position", nil, "these `positions` only, by commas")
-	return eventCommand(cmd, func(ctx context.Context, c *managementClient, args []string, out io.Writer) error {
+	return eventCommand(cmd, 1, func(ctx context.Context, c *managementClient, args []string, out io.Writer) error {
 		body := map[string]any{}
 		if partition != "" {
 			body["partition"] = partition
@@ -166,7 +209,7 @@ func newEventRequeueCommand() *cobra.Command {
 		if len(body) > 0 {
 			send = body
 		}
-		return c.untilDone(ctx, out, "requeued", func(done *api.EventsDone) error {
+		return c.untilDone(ctx, out, args[0], "requeued", func(done *api.EventsDone) error {
 			_, err := c.events(ctx, http.MethodPost, args[0]+"/requeue", nil, send, done)
 			return err
 		})
@@ -181,15 +224,14 @@ func newEventPurgeCommand() *cobra.Command {
 		Long: "Throw away all events of a tenant that wait to be taken, or with --dead its dead letters. What\n" +
 			"applications have at that moment they keep.",
 		Example: "  sluice event purge DEMO --dead --yes",
-		Args:    cobra.ExactArgs(1),
 	}
 	cmd.Flags().BoolVar(&dead, "dead", false, "dead letters, not what waits")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it: nothing brings them back")
-	return eventCommand(cmd, func(ctx context.Context, c *managementClient, args []string, out io.Writer) error {
+	return eventCommand(cmd, 1, func(ctx context.Context, c *managementClient, args []string, out io.Writer) error {
 		if !yes {
 			return fmt.Errorf("nothing brings purged events back: repeat the command with --yes")
 		}
-		return c.untilDone(ctx, out, "purged", func(done *api.EventsDone) error {
+		return c.untilDone(ctx, out, args[0], "purged", func(done *api.EventsDone) error {
 			_, err := c.events(ctx, http.MethodDelete, args[0], url.Values{"dead": {strconv.FormatBool(dead)}}, nil, done)
 			return err
 		})
@@ -197,16 +239,26 @@ func newEventPurgeCommand() *cobra.Command {
 }
 
 // untilDone repeats a request while there is more to do.
-func (c *managementClient) untilDone(ctx context.Context, out io.Writer, what string, do func(*api.EventsDone) error) error {
+func (c *managementClient) untilDone(ctx context.Context, out io.Writer, tenant, what string, do func(*api.EventsDone) error) error {
 	sum := int64(0)
 	for more := true; more && ctx.Err() == nil; {
 		var done api.EventsDone
 		if err := do(&done); err != nil {
-			return fmt.Errorf("after %d events: %w", sum, err)
+			if sum == 0 {
+				return err
+			}
+			return fmt.Errorf("after %s: %w", counted(int(sum), "event"), err)
 		}
 		sum, more = sum+done.Events, done.More
 	}
-	fmt.Fprintf(out, "%s %s\n", what, counted(int(sum), "event"))
+	if sum == 0 {
+		if err := missingTenant(ctx, c, tenant); err != nil {
+			return err
+		}
+	}
+	if _, err := fmt.Fprintf(out, "%s %s\n", what, counted(int(sum), "event")); err != nil {
+		return err
+	}
 	return ctx.Err()
 }
 

@@ -1,15 +1,17 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/sluice-iot/sluice/internal/auth"
+	"github.com/sluice-iot/sluice/internal/config"
 )
 
 // newIdentity is what identity add was asked for.
@@ -57,15 +59,15 @@ func newIdentityAddCommand() *cobra.Command {
 		if _, err := checkOutput(output); err != nil {
 			return err
 		}
-		path, err := identitiesFile(s)
+		at, err := installationOf(s)
 		if err != nil {
 			return err
 		}
-		secret, err := n.add(path)
+		secret, err := n.add(at)
 		if err != nil {
 			return err
 		}
-		return n.print(cmd.OutOrStdout(), output, secret, path)
+		return n.print(cmd.OutOrStdout(), output, secret, at.Identities)
 	}
 	return cmd
 }
@@ -73,35 +75,33 @@ func newIdentityAddCommand() *cobra.Command {
 // addRights declares the flags that say what an identity may do.
 func (n *newIdentity) addRights(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&n.tenants, "tenant", nil, "a `tenant` to consume from and send commands to; for operators: to manage (default all)")
-	flags.StringSliceVar(&n.read, "read", nil, "an `address` to receive from; one * stands for one segment")
-	flags.StringSliceVar(&n.write, "write", nil, "an `address` to send to")
+	flags.StringSliceVar(&n.read, "read", nil, "an `address` to receive from, such as telemetry/DEMO; one * stands for one segment")
+	flags.StringSliceVar(&n.write, "write", nil, "an `address` to send to, such as command/DEMO")
 	flags.StringSliceVar(&n.execute, "execute", nil, "an `operation` to have done, such as 'credentials/DEMO:*'")
 	flags.BoolVar(&n.readOnly, "read-only", false, "the operator may look, not change")
 	flags.BoolVar(&n.export, "export", false, "the operator may export tenants, with hashes of passwords and pre-shared keys, if it may read them")
 }
 
-func (n *newIdentity) add(path string) (secret string, err error) {
-	if n.operator {
-		return n.addOperator(path)
-	}
-	if n.readOnly || n.export || n.certificate != "" {
+func (n *newIdentity) add(at *config.Loaded) (secret string, err error) {
+	switch {
+	case n.operator && len(n.read)+len(n.write)+len(n.execute) > 0:
+		return "", errors.New("--read, --write and --execute are for applications; an operator has --tenant, --read-only and --export")
+	case !n.operator && (n.readOnly || n.export || n.certificate != ""):
 		return "", errors.New("--read-only, --export and --certificate go with --operator")
 	}
+	if err := n.check(at); err != nil {
+		return "", err
+	}
 	authorities := n.authorities()
-	if len(authorities) == 0 {
+	switch {
+	case n.operator && n.certificate != "":
+		return "", auth.AddCertifiedOperator(at.Identities, n.name, n.certificate, n.scopes())
+	case n.operator:
+		return auth.AddOperator(at.Identities, n.name, n.scopes())
+	case len(authorities) == 0:
 		return "", errors.New("an application without authorities may do nothing: give --tenant, --read, --write or --execute, or --operator")
 	}
-	return auth.AddIdentity(path, n.name, authorities...)
-}
-
-func (n *newIdentity) addOperator(path string) (string, error) {
-	if len(n.read)+len(n.write)+len(n.execute) > 0 {
-		return "", errors.New("--read, --write and --execute are for applications; an operator has --tenant, --read-only and --export")
-	}
-	if n.certificate != "" {
-		return "", auth.AddCertifiedOperator(path, n.name, n.certificate, n.scopes())
-	}
-	return auth.AddOperator(path, n.name, n.scopes())
+	return auth.AddIdentity(at.Identities, n.name, authorities...)
 }
 
 // scopes are what an operator may do, by tenant.
@@ -121,6 +121,32 @@ func (n *newIdentity) scopes() map[string]auth.Activity {
 		scopes["*"] = may
 	}
 	return scopes
+}
+
+// scopesBeside are those that an operator has, and what was asked for.
+func (n *newIdentity) scopesBeside(has map[string]auth.Activity) map[string]auth.Activity {
+	out := maps.Clone(has)
+	if len(n.tenants) == 0 { // --export alone
+		for t := range out {
+			out[t] |= auth.Export
+		}
+		return out
+	}
+	for t, may := range n.scopes() {
+		out[t] |= may
+	}
+	return out
+}
+
+// authoritiesBeside are those that an application has, and what was asked for.
+func (n *newIdentity) authoritiesBeside(has []auth.Authority) []auth.Authority {
+	out := slices.Clone(has)
+	for _, a := range n.authorities() {
+		if !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // authorities are what applications of the tenants need, and what was asked for.
@@ -151,9 +177,9 @@ func (n *newIdentity) print(w io.Writer, output, secret, path string) error {
 		what, value, last = "certificate", n.certificate, ""
 	}
 	if output == "json" {
-		return json.NewEncoder(w).Encode(map[string]string{"name": n.name, what: value, "file": path})
+		return encodeJSON(w, map[string]string{"name": n.name, what: value, "file": path})
 	}
 	width := len(what) + 2
-	_, err := fmt.Fprintf(w, "%-*s%s\n%-*s%s\n%-*s%s\n%s", width, "name", n.name, width, what, value, width, "file", path, last)
+	_, err := fmt.Fprintf(w, "%-*s%s\n%-*s%s\n%-*s%s\n%s", width, "name", oneLine(n.name), width, what, value, width, "file", path, last)
 	return err
 }

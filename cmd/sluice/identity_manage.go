@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/sluice-iot/sluice/cmd/internal/command"
 	"github.com/sluice-iot/sluice/internal/auth"
+	"github.com/sluice-iot/sluice/internal/config"
 )
 
 func newIdentityCommand() *cobra.Command {
@@ -32,16 +32,16 @@ the XDG data folder), or that of --identities.`,
 	return cmd
 }
 
-// identitiesFile is where the entries are.
-func identitiesFile(s *command.Settings) (string, error) {
+// installationOf is the configuration with the file in which the entries are.
+func installationOf(s *command.Settings) (*config.Loaded, error) {
 	loaded, err := s.Load(nil, true)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if _, err := os.Stat(filepath.Dir(loaded.Identities)); err != nil {
-		return "", fmt.Errorf("no installation at %s: start `sluice up` first, or name it with --data or the file with --identities", filepath.Dir(loaded.Identities))
+		return nil, fmt.Errorf("no installation at %s: start `sluice up` first, or name it with --data or the file with --identities", filepath.Dir(loaded.Identities))
 	}
-	return loaded.Identities, nil
+	return loaded, nil
 }
 
 // shownIdentity is an entry as -o json prints it.
@@ -113,7 +113,7 @@ func newIdentityListCommand() *cobra.Command {
 		Short:   "List applications and operators, and what each may do",
 		Long:    "List applications and operators, how they prove themselves and what each may do. With -o json one object\na line is printed. Secrets are kept as hashes and cannot be seen.",
 		Example: "  sluice identity list --data ./data",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}
 	s := addSettings(cmd.Flags())
 	outputFlag(cmd, &output)
@@ -122,11 +122,11 @@ func newIdentityListCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		path, err := identitiesFile(s)
+		at, err := installationOf(s)
 		if err != nil {
 			return err
 		}
-		entries, err := auth.Entries(path)
+		entries, err := auth.Entries(at.Identities)
 		if err != nil {
 			return err
 		}
@@ -134,7 +134,7 @@ func newIdentityListCommand() *cobra.Command {
 		for i := range entries {
 			e := show(&entries[i])
 			if asJSON {
-				if err := json.NewEncoder(cmd.OutOrStdout()).Encode(e); err != nil {
+				if err := encodeJSON(cmd.OutOrStdout(), e); err != nil {
 					return err
 				}
 				continue
@@ -181,7 +181,7 @@ func (w *whichFlags) find(path, name string) (*auth.Entry, error) {
 }
 
 // oneIdentity completes a command on one entry.
-func oneIdentity(cmd *cobra.Command, run func(cmd *cobra.Command, path string, e *auth.Entry) error) *cobra.Command {
+func oneIdentity(cmd *cobra.Command, run func(cmd *cobra.Command, at *config.Loaded, e *auth.Entry) error) *cobra.Command {
 	var w whichFlags
 	w.add(cmd)
 	s := addSettings(cmd.Flags())
@@ -192,8 +192,8 @@ func oneIdentity(cmd *cobra.Command, run func(cmd *cobra.Command, path string, e
 		return nil
 	}
 	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, begun string) (names []string, _ cobra.ShellCompDirective) {
-		if path, err := identitiesFile(s); err == nil && len(args) == 0 {
-			entries, _ := auth.Entries(path)
+		if at, err := installationOf(s); err == nil && len(args) == 0 {
+			entries, _ := auth.Entries(at.Identities)
 			for _, e := range entries {
 				if strings.HasPrefix(e.Name, begun) && !slices.Contains(names, e.Name) {
 					names = append(names, e.Name)
@@ -203,15 +203,15 @@ func oneIdentity(cmd *cobra.Command, run func(cmd *cobra.Command, path string, e
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		path, err := identitiesFile(s)
+		at, err := installationOf(s)
 		if err != nil {
 			return err
 		}
-		e, err := w.find(path, args[0])
+		e, err := w.find(at.Identities, args[0])
 		if err != nil {
 			return err
 		}
-		return run(cmd, path, e)
+		return run(cmd, at, e)
 	}
 	return cmd
 }
@@ -225,14 +225,14 @@ func newIdentityGetCommand() *cobra.Command {
 		Example: "  sluice identity get admin",
 	}
 	outputFlag(cmd, &output)
-	return oneIdentity(cmd, func(cmd *cobra.Command, path string, e *auth.Entry) error {
+	return oneIdentity(cmd, func(cmd *cobra.Command, at *config.Loaded, e *auth.Entry) error {
 		asJSON, err := checkOutput(output)
 		if err != nil {
 			return err
 		}
 		s := show(e)
 		if asJSON {
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(s)
+			return encodeJSON(cmd.OutOrStdout(), s)
 		}
 		rows := [][]string{{"kind", s.Kind}, {"proof", strings.Join(s.Proof, "+")}}
 		if s.Certificate != "" {
@@ -241,27 +241,30 @@ func newIdentityGetCommand() *cobra.Command {
 		for _, may := range s.may() {
 			rows = append(rows, []string{"may", oneLine(may)})
 		}
-		return printTable(cmd.OutOrStdout(), []string{"name", oneLine(s.Name)}, append(rows, []string{"file", path}))
+		return printTable(cmd.OutOrStdout(), []string{"name", oneLine(s.Name)}, append(rows, []string{"file", at.Identities}))
 	})
 }
 
 func newIdentityUpdateCommand() *cobra.Command {
 	var n newIdentity
-	var newSecret bool
+	var newSecret, add bool
 	var output string
 	cmd := &cobra.Command{
 		Use:   "update NAME",
 		Short: "Change what an application or an operator may do, or its secret",
 		Long: `Change what an application or an operator may do: what --tenant, --read, --write,
---execute, --read-only and --export say stands instead of everything before. With
+--execute, --read-only and --export say stands instead of everything before, or
+with --add beside it; an operator's --export without --tenant is then for all
+tenants that he has. A running process takes the change up within seconds. With
 --new-secret it gets a new secret, which is printed this once; the one before is
 good no longer.`,
-		Example: "  sluice identity update shop --new-secret\n  sluice identity update alice --tenant DEMO --tenant ACME --read-only",
+		Example: "  sluice identity update shop --new-secret\n  sluice identity update shop --add --tenant ACME\n  sluice identity update alice --tenant DEMO --tenant ACME --read-only",
 	}
 	n.addRights(cmd.Flags())
 	cmd.Flags().BoolVar(&newSecret, "new-secret", false, "make a new secret and print it, once")
+	cmd.Flags().BoolVar(&add, "add", false, "give it more, and keep what it has")
 	outputFlag(cmd, &output)
-	return oneIdentity(cmd, func(cmd *cobra.Command, path string, e *auth.Entry) error {
+	return oneIdentity(cmd, func(cmd *cobra.Command, at *config.Loaded, e *auth.Entry) error {
 		if _, err := checkOutput(output); err != nil {
 			return err
 		}
@@ -275,22 +278,33 @@ good no longer.`,
 			return errors.New("--read, --write and --execute are for applications; an operator has --tenant, --read-only and --export")
 		case !e.Operator && (n.readOnly || n.export):
 			return errors.New("--read-only and --export are for operators")
+		case add && !rights:
+			return errors.New("--add goes with what is added: --tenant, --read, --write, --execute or --export")
+		case add && n.readOnly && len(n.tenants) == 0:
+			return errors.New("--add takes nothing away: --read-only goes with --tenant, or without --add")
+		case add && e.Operator:
+			c.Scopes = n.scopesBeside(e.Scopes)
+		case add:
+			c.Authorities = n.authoritiesBeside(e.Authorities)
 		case rights && e.Operator:
 			c.Scopes = n.scopes()
 		case rights:
 			c.Authorities = n.authorities()
 		}
-		secret, err := auth.UpdateEntry(path, e.Name, e.Operator, c)
+		if err := n.check(at); err != nil {
+			return err
+		}
+		secret, err := auth.UpdateEntry(at.Identities, e.Name, e.Operator, c)
 		if err != nil {
 			return err
 		}
 		if newSecret {
-			return n.print(cmd.OutOrStdout(), output, secret, path)
+			return n.print(cmd.OutOrStdout(), output, secret, at.Identities)
 		}
 		if output == "json" {
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"name": e.Name, "file": path})
+			return encodeJSON(cmd.OutOrStdout(), map[string]string{"name": e.Name, "file": at.Identities})
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "updated %s in %s\n", oneLine(e.Name), path)
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "updated %s in %s\n", oneLine(e.Name), at.Identities)
 		return err
 	})
 }
@@ -306,12 +320,12 @@ elsewhere, and to be not asked, --yes is needed.`,
 		Example: "  sluice identity delete shop --yes",
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	return oneIdentity(cmd, func(cmd *cobra.Command, path string, e *auth.Entry) error {
+	return oneIdentity(cmd, func(cmd *cobra.Command, at *config.Loaded, e *auth.Entry) error {
 		kind := show(e).Kind
-		if err := confirm(cmd, yes, fmt.Sprintf("Delete the %s %s from %s?", kind, oneLine(e.Name), path)); err != nil {
+		if err := confirm(cmd, yes, fmt.Sprintf("Delete the %s %s from %s?", kind, oneLine(e.Name), at.Identities)); err != nil {
 			return err
 		}
-		if err := auth.RemoveEntry(path, e.Name, e.Operator); err != nil {
+		if err := auth.RemoveEntry(at.Identities, e.Name, e.Operator); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "deleted %s %s\n", kind, oneLine(e.Name))

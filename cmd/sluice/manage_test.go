@@ -81,7 +81,7 @@ func TestManageTenantsAndDevices(t *testing.T) {
 		t.Error(got)
 	}
 	c.prints(heading, "device", "list", "ACME", "--filter", "ext/site=Bonn")
-	c.fails("list devices: tenant does not exist (404)", "device", "list", "NONE")
+	c.fails("list devices of NONE: tenant does not exist (404)", "device", "list", "NONE")
 	if got := c.run("", "device", "list", "ACME", "--limit", "1"); !strings.Contains(got.err, "1 of 3 devices; --all or --limit shows more") {
 		t.Error(got)
 	}

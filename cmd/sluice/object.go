@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -179,12 +178,11 @@ func printObject(out io.Writer, first, last [][2]string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	rows := append(slices.Clone(first), flatten("", o)...)
-	for _, row := range append(rows, last...) {
-		fmt.Fprintf(t, "%s\t%s\n", oneLine(row[0]), oneLine(row[1]))
+	var rows [][]string
+	for _, row := range slices.Concat(first, flatten("", o), last) {
+		rows = append(rows, row[:])
 	}
-	return t.Flush()
+	return printRows(out, rows)
 }
 
 // flatten makes rows of the values of an object.
@@ -248,14 +246,4 @@ func short(text string, most int) string {
 		return string(r)
 	}
 	return string(r[:most-1]) + "…"
-}
-
-// printTable writes rows under a heading.
-func printTable(out io.Writer, heading []string, rows [][]string) error {
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, strings.Join(heading, "\t"))
-	for _, r := range rows {
-		fmt.Fprintln(t, strings.Join(r, "\t"))
-	}
-	return t.Flush()
 }

@@ -30,7 +30,7 @@ func newRegistryMaintainCommand() *cobra.Command {
 			"SQLite and Postgres leave nothing for later: their indexes are completed when the store is opened.\n" +
 			"The file of SQLite can be opened only while no other process has its data folder.",
 		Example: "  sluice registry maintain --set registry.store=dynamodb --set registry.table=sluice",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}
 	s := addSettings(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

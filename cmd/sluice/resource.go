@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -68,9 +67,9 @@ func (r *resource) createCommand() *cobra.Command {
 		}
 		id := idOf(reply.body)
 		if asJSON {
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"id": id, "version": reply.version})
+			return encodeJSON(cmd.OutOrStdout(), map[string]string{"id": id, "version": reply.version})
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "created %s %s\n", r.kind, id)
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "created %s %s\n", r.kind, oneLine(id))
 		return err
 	})
 }
@@ -102,12 +101,6 @@ func (r *resource) getCommand() *cobra.Command {
 		}
 		return printObject(cmd.OutOrStdout(), [][2]string{{"id", args[len(args)-1]}}, [][2]string{{"version", reply.version}}, reply.body)
 	})
-}
-
-// printJSON writes what the API gave, and the end of the line.
-func printJSON(out io.Writer, text []byte) error {
-	_, err := fmt.Fprintf(out, "%s\n", strings.TrimSpace(string(text)))
-	return err
 }
 
 func (r *resource) updateCommand() *cobra.Command {
@@ -163,7 +156,7 @@ func (r *resource) updateCommand() *cobra.Command {
 		}
 		id := args[len(args)-1]
 		if asJSON {
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"id": id, "version": reply.version})
+			return encodeJSON(cmd.OutOrStdout(), map[string]string{"id": id, "version": reply.version})
 		}
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "updated %s %s, version %s\n", r.kind, id, reply.version)
 		return err
@@ -243,7 +236,7 @@ func (r *resource) deleteCommand(with, loss string) *cobra.Command {
 					return err
 				}
 				failed++
-				fmt.Fprintln(cmd.ErrOrStderr(), err)
+				fmt.Fprintln(cmd.ErrOrStderr(), harmless(err.Error()))
 				continue
 			}
 			if all {

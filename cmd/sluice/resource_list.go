@@ -89,13 +89,13 @@ With -o json one object a line is printed, as the management API gives it.`
 func (r *resource) listCommand() *cobra.Command {
 	var f listFlags
 	var gateways bool
-	scope := r.use[:strings.LastIndexByte(r.use, ' ')+1]
+	scope, in := r.use[:strings.LastIndexByte(r.use, ' ')+1], r.example[:strings.LastIndexByte(r.example, ' ')+1]
 	cmd := &cobra.Command{
 		Use:   strings.TrimSpace("list " + scope),
 		Short: "List " + r.kind + "s",
 		Long:  "List " + r.kind + "s, sorted by their ids, 100 at most unless --limit or --all says otherwise. Without any there\nis only the heading, and the exit code is 0." + listHelp,
-		Example: strings.ReplaceAll("  sluice "+r.kind+" list "+scope+"\n"+
-			"  sluice "+r.kind+" list "+scope+"--filter ext/site=K* --sort -ext/floor --all -o json", " \n", "\n"),
+		Example: strings.ReplaceAll("  sluice "+r.kind+" list "+in+"\n"+
+			"  sluice "+r.kind+" list "+in+"--filter 'ext/site=K*' --sort -ext/floor --all -o json", " \n", "\n"),
 		Args:              namesArgs(r.names-1, r.names-1),
 		ValidArgsFunction: completeTenantDevice(r.names - 1),
 	}
@@ -135,6 +135,9 @@ func (r *resource) listCommand() *cobra.Command {
 			return nil
 		})
 		if err != nil {
+			if len(args) > 0 {
+				return fmt.Errorf("list %ss of %s: %w", r.kind, args[0], err)
+			}
 			return fmt.Errorf("list %ss: %w", r.kind, err)
 		}
 		if !asJSON {

@@ -28,6 +28,13 @@ for it is made by
 
   sluice identity add NAME --read '$management' --write '$management' --execute '$management:DELETE'`
 
+// mayManage are the rights of who looks at a router, mayClose further ones of who
+// closes its connections.
+const (
+	mayManage = "--read '" + manage.Address + "' --write '" + manage.Address + "'"
+	mayClose  = "--execute '" + manage.Address + ":" + manage.Delete + "'"
+)
+
 func (f *routerFlags) add(flags *pflag.FlagSet) {
 	f.loginFlags.add(flags, "router, such as amqps://host:15671 (default "+defaultNorthbound+")", "`name` of an identity that may manage the router", "its `secret`", "amqps")
 }
@@ -52,7 +59,10 @@ func (f *routerFlags) open(ctx context.Context) (_ *routerConn, err error) {
 	defer func() {
 		if err != nil {
 			conn.Close()
-			err = fmt.Errorf("%s at %s: %w", manage.Address, f.url, plainError(err))
+			refused := notGranted(err)
+			if err = fmt.Errorf("%s at %s: %w", manage.Address, f.url, plainError(err)); refused {
+				err = f.grantable(fmt.Errorf("%s may not manage the router: %w", f.user, err), mayManage)
+			}
 		}
 	}()
 	session, err := conn.NewSession(ctx, nil)
@@ -108,7 +118,7 @@ func statusError(reply *goamqp.Message) error {
 	if code >= 200 && code < 300 {
 		return nil
 	}
-	return fmt.Errorf("%v (%d)", reply.ApplicationProperties["statusDescription"], code)
+	return &apiError{int(code), oneLine(fmt.Sprint(reply.ApplicationProperties["statusDescription"]))}
 }
 
 // entities asks for all entities of a type, page by page.

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -78,8 +78,9 @@ func newRouterStatCommand() *cobra.Command {
 		},
 		ValidArgs: known,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "text" && output != "json" {
-				return fmt.Errorf("--output %q: expected text or json", output)
+			asJSON, err := checkOutput(output)
+			if err != nil {
+				return err
 			}
 			t := &tables[0]
 			if len(args) == 1 {
@@ -97,14 +98,14 @@ func newRouterStatCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if output == "json" {
+			if asJSON {
 				return printEntities(cmd.OutOrStdout(), names, rows)
 			}
 			return t.print(cmd.OutOrStdout(), names, rows)
 		},
 	}
 	f.add(cmd.Flags())
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	outputFlag(cmd, &output)
 	return cmd
 }
 
@@ -134,6 +135,9 @@ func newRouterCloseCommand() *cobra.Command {
 			}
 			defer m.close()
 			_, err = m.ask(cmd.Context(), map[string]any{"operation": manage.Delete, "type": "connection", "identity": args[0]}, nil)
+			if hasStatus(err, http.StatusForbidden) {
+				return f.grantable(fmt.Errorf("%s may not close connections: %w", f.user, err), mayClose)
+			}
 			return err
 		},
 	}
@@ -163,25 +167,24 @@ func printEntities(w io.Writer, names []string, rows [][]any) error {
 		out.WriteByte('}')
 	}
 	out.WriteString("\n]\n")
-	_, err := out.WriteTo(w)
+	_, err := io.WriteString(w, escapeJSON(out.String()))
 	return err
 }
 
 func (t *table) print(w io.Writer, names []string, rows [][]any) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var lines [][]string
 	if len(t.columns) == 0 {
 		for _, row := range rows {
 			for i, name := range names {
-				fmt.Fprintf(tw, "%s\t%s\n", name, cell(row[i], nil))
+				lines = append(lines, []string{name, cell(row[i], nil)})
 			}
 		}
-		return tw.Flush()
+		return printRows(w, lines)
 	}
 	titles := make([]string, len(t.columns))
 	for i, c := range t.columns {
 		titles[i] = c.title
 	}
-	fmt.Fprintln(tw, strings.Join(titles, "\t"))
 	for _, row := range rows {
 		cells := make([]string, len(t.columns))
 		for i, c := range t.columns {
@@ -189,9 +192,9 @@ func (t *table) print(w io.Writer, names []string, rows [][]any) error {
 				cells[i] = cell(row[at], c.form)
 			}
 		}
-		fmt.Fprintln(tw, strings.Join(cells, "\t"))
+		lines = append(lines, cells)
 	}
-	return tw.Flush()
+	return printTable(w, titles, lines)
 }
 
 // cell is a value on one line, whatever a peer put into it.

@@ -48,7 +48,7 @@ func newUpCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Run everything in one process",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve(cmd, s, edge.Parts{Router: true, HTTP: true, MQTT: true}, &installation{demo: demo, withIdentity: true, withEvents: true}, config.DefaultListeners())
 		},
@@ -63,7 +63,7 @@ func newRouterCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "router",
 		Short: "Run the AMQP 1.0 router",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve(cmd, s, edge.Parts{Router: true}, nil, config.RouterListeners())
 		},
@@ -115,7 +115,7 @@ func newHealthCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Ask whether a process is ready, for containers without a shell",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return health.Check(cmd.Context(), o) },
 	}
 	f := flag.NewFlagSet("", flag.ContinueOnError)

@@ -42,14 +42,14 @@ nothing is missing is checked: the exit code is 1 otherwise.
 				return err
 			}
 			if len(args) < 2 || args[1] == "-" {
-				err = export(cmd.OutOrStdout())
+				err = export(escapedFor(cmd.OutOrStdout()))
 			} else {
 				err = privateFile(args[1], export)
 			}
 			if err == nil {
 				fmt.Fprintf(cmd.ErrOrStderr(), "exported %s with %s\n", args[0], counted(devices, "device"))
 			}
-			return err
+			return f.scopesFor(err, args)
 		},
 	}
 	f.add(cmd.Flags())
@@ -65,7 +65,7 @@ func (c *managementClient) export(ctx context.Context, tenant string, w io.Write
 	defer end()
 	if reply.StatusCode != http.StatusOK {
 		text, _ := failureText(reply)
-		return 0, fmt.Errorf("%s (%d)", text, reply.StatusCode)
+		return 0, &apiError{reply.StatusCode, text}
 	}
 	var last lastLine
 	_, err = io.Copy(io.MultiWriter(&last, w), reply.Body)
