@@ -62,6 +62,7 @@ type Adapter struct {
 	o      Options
 	server *nethttp.Server
 
+	resets   resets
 	leaving  atomic.Bool   // answers say that their connection ends
 	stopping chan struct{} // closed when leaving: nobody waits for a command any more
 	stop     func()        // closes it

@@ -3,6 +3,7 @@ package http
 import (
 	nethttp "net/http"
 	"strconv"
+	"time"
 
 	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -10,7 +11,7 @@ import (
 
 // respond takes what a device answers to a command.
 func (a *Adapter) respond(w nethttp.ResponseWriter, r *nethttp.Request, t target) {
-	err := t.response(r.Method)
+	start, err := time.Now(), t.response(r.Method)
 	var who adapters.Admission
 	if err == nil {
 		who, err = a.admit(r, &t)
@@ -19,10 +20,15 @@ func (a *Adapter) respond(w nethttp.ResponseWriter, r *nethttp.Request, t target
 		a.refuse(w, r, t, "", err)
 		return
 	}
-	up, err := a.decodeResponse(w, r, t, who.Device())
+	done, err := a.follow(r, who, start)
+	var up *adapters.Upload
+	if err == nil {
+		up, err = a.decodeResponse(w, r, t, who.Device())
+	}
 	if err == nil {
 		err = a.o.Pipeline.Publish(r.Context(), who, up)
 	}
+	done()
 	if err != nil {
 		a.refuse(w, r, t, who.Tenant(), err)
 		return

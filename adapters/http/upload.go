@@ -57,21 +57,26 @@ func (a *Adapter) sayGoodbye(w nethttp.ResponseWriter, r *nethttp.Request) {
 
 // upload takes one message in. Who sends it is settled before its body is read.
 func (a *Adapter) upload(w nethttp.ResponseWriter, r *nethttp.Request, t target) {
+	start := time.Now()
 	who, err := a.admit(r, &t)
 	if err != nil {
 		a.refuse(w, r, t, "", err)
 		return
 	}
-	up, err := a.decode(w, r, t)
+	done, err := a.follow(r, who, start)
+	var up *adapters.Upload
+	if err == nil {
+		up, err = a.decode(w, r, t)
+	}
+	if err == nil {
+		if ttd := a.ttd(r, who); ttd > 0 {
+			a.uploadAndWait(w, r, t, who, up, ttd, done)
+			return
+		}
+		err = a.o.Pipeline.Publish(r.Context(), who, up)
+	}
+	done()
 	if err != nil {
-		a.refuse(w, r, t, who.Tenant(), err)
-		return
-	}
-	if ttd := a.ttd(r, who); ttd > 0 {
-		a.uploadAndWait(w, r, t, who, up, ttd)
-		return
-	}
-	if err := a.o.Pipeline.Publish(r.Context(), who, up); err != nil {
 		a.refuse(w, r, t, who.Tenant(), err)
 		return
 	}
@@ -80,11 +85,13 @@ func (a *Adapter) upload(w nethttp.ResponseWriter, r *nethttp.Request, t target)
 
 // uploadAndWait answers with a command, if one comes within ttd seconds. A gateway
 // that sends for itself waits for what any of its devices is told (contract: adapters 7.7).
-func (a *Adapter) uploadAndWait(w nethttp.ResponseWriter, r *nethttp.Request, t target, who adapters.Admission, up *adapters.Upload, ttd int) {
+// done is called before the answer.
+func (a *Adapter) uploadAndWait(w nethttp.ResponseWriter, r *nethttp.Request, t target, who adapters.Admission, up *adapters.Upload, ttd int, done func()) {
 	start := time.Now()
 	extend(w, ttd)
 	up.TTD, up.TTDOutcome = &ttd, adapters.TTDPending
 	d, ok, err := a.publishAndWait(r.Context(), adapters.Subscribe{Who: who, All: t.segments == 1}, up)
+	done()
 	if err != nil {
 		a.refuse(w, r, t, who.Tenant(), err)
 		return
