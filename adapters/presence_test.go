@@ -229,8 +229,9 @@ func TestTheOldestMakeRoom(t *testing.T) {
 		if first := w.taken[1].Created.Sub(start); first != (more+1)*time.Millisecond {
 			t.Errorf("after the first comes that of %v, want the oldest to have been dropped", first)
 		}
-		if n := len(poster.list); n != 2*adapters.PresenceQueue+1 {
-			t.Errorf("%d facts", n)
+		// Subscribers have a queue of their own, which may overflow: all facts come at once.
+		if c, n := w.Counts(), len(poster.list); n == 0 || n != int(c.Posted) || n+int(c.NotPosted) != 2*adapters.PresenceQueue+1 {
+			t.Errorf("%d facts, %+v", n, c)
 		}
 	})
 }
