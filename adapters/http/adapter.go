@@ -62,7 +62,7 @@ type Adapter struct {
 	o      Options
 	server *nethttp.Server
 
-	resets   resets
+	resets   *adapters.Pacer[resetter]
 	leaving  atomic.Bool   // answers say that their connection ends
 	stopping chan struct{} // closed when leaving: nobody waits for a command any more
 	stop     func()        // closes it
@@ -93,7 +93,8 @@ func New(o Options) *Adapter {
 	orDefault(&o.HeaderTimeout, DefaultHeaderTimeout)
 	orDefault(&o.BodyTimeout, DefaultBodyTimeout)
 	o.Logger = o.Logger.With("adapter", Type)
-	a := &Adapter{o: o, conns: make(map[*conn]struct{}), stopping: make(chan struct{})}
+	a := &Adapter{o: o, conns: make(map[*conn]struct{}), stopping: make(chan struct{}),
+		resets: adapters.NewPacer[resetter](resetBurst, resetOver, resetEvery, maxResetters)}
 	a.stop = sync.OnceFunc(func() { close(a.stopping) })
 	a.server = &nethttp.Server{
 		Handler:           a,

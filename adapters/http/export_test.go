@@ -3,7 +3,6 @@ package http
 import (
 	"context"
 	nethttp "net/http"
-	"time"
 
 	"github.com/sluice-iot/sluice/adapters"
 	"github.com/sluice-iot/sluice/internal/iot"
@@ -30,18 +29,3 @@ func TakeBack(path string, device iot.DeviceID) (adapters.ResponseTo, error) {
 	}
 	return adapters.ParseRequestID(id, device)
 }
-
-// Resets counts early resets by the name of a device.
-type Resets struct{ r resets }
-
-func NewResets() *Resets { return new(Resets) }
-
-func (r *Resets) Add(device string, now time.Time) {
-	r.r.add(resetter{device: iot.DeviceID(device)}, now)
-}
-
-func (r *Resets) Blocked(device string, now time.Time) time.Duration {
-	return iot.RetryAfter(r.r.blocked(resetter{device: iot.DeviceID(device)}, now))
-}
-
-func (r *Resets) Len() int { return len(r.r.m) }

@@ -2,8 +2,6 @@ package http
 
 import (
 	nethttp "net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sluice-iot/sluice/adapters"
@@ -18,7 +16,7 @@ const (
 	resetEarly = time.Second            // after the request came
 	resetBurst = maxStreams             // at once: a connection may break with all that is on it
 	resetEvery = 100 * time.Millisecond // later ones, on average
-	resetMost  = 2 * resetBurst         // count at most, so that what was under way is forgiven soon
+	resetOver  = resetBurst             // count at most beyond these, so that what was under way is forgiven soon
 
 	maxResetters = 10_000 // that are remembered
 )
@@ -51,77 +49,6 @@ func (p *peer) alone(k resetter) bool {
 	return !p.shared.Load()
 }
 
-// resets counts early resets. Of each device it keeps when all of them are forgiven,
-// which is resetEvery for each away.
-type resets struct {
-	n atomic.Int64 // devices in m
-
-	mu sync.Mutex
-	m  map[resetter]time.Time
-}
-
-// blocked refuses who has reset too many; iot.ErrQuota. It costs one atomic load while
-// nobody has reset any.
-func (s *resets) blocked(k resetter, now time.Time) error {
-	if s.n.Load() == 0 {
-		return nil
-	}
-	s.mu.Lock()
-	until, known := s.m[k]
-	s.mu.Unlock()
-	wait := until.Sub(now.Add(resetBurst * resetEvery))
-	if !known || wait <= 0 {
-		return nil
-	}
-	return &iot.Error{Sentinel: iot.ErrQuota, Text: "too many requests were reset at once", RetryAfter: max(wait, time.Second)}
-}
-
-// add counts one of k.
-func (s *resets) add(k resetter, now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	until, known := s.m[k]
-	if !known {
-		s.makeRoom(now)
-	}
-	if until.Before(now) {
-		until = now
-	}
-	if s.m == nil {
-		s.m = make(map[resetter]time.Time)
-	}
-	s.m[k] = minTime(until.Add(resetEvery), now.Add(resetMost*resetEvery))
-	s.n.Store(int64(len(s.m)))
-}
-
-func minTime(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-// makeRoom forgets who is forgiven among a few, and at the bound also who would be next
-// of them. s.mu is held.
-func (s *resets) makeRoom(now time.Time) {
-	const probes = 4 // more than one for each that comes
-	var next resetter
-	seen := 0
-	for k, until := range s.m {
-		if seen++; seen > probes {
-			break
-		}
-		if until.Before(now) {
-			delete(s.m, k)
-		} else if seen == 1 || until.Before(s.m[next]) {
-			next = k
-		}
-	}
-	if len(s.m) >= maxResetters {
-		delete(s.m, next)
-	}
-}
-
 // follow refuses r where who sends it has reset too many. A refusal costs little, and yet
 // more than a reset: nothing more is taken of the connection until all is forgiven, unless
 // others use it, too, by way of a proxy. done is called in any case, before the request
@@ -132,12 +59,16 @@ func (a *Adapter) follow(r *nethttp.Request, who adapters.Admission, start time.
 	}
 	k, p := resetterOf(who), peerOf(r)
 	alone := p.alone(k)
-	if err = a.resets.blocked(k, start); err != nil && alone {
-		p.conn.pause(start.Add(iot.RetryAfter(err)))
+	if wait := a.resets.Wait(k, start); wait > 0 {
+		wait = max(wait, time.Second)
+		err = &iot.Error{Sentinel: iot.ErrQuota, Text: "too many requests were reset at once", RetryAfter: wait}
+		if alone {
+			p.conn.pause(start.Add(wait))
+		}
 	}
 	return func() {
 		if now := time.Now(); r.Context().Err() != nil && now.Sub(start) < resetEarly {
-			a.resets.add(k, now)
+			a.resets.Add(k, now)
 		}
 	}, err
 }

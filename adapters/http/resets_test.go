@@ -256,37 +256,3 @@ func TestWhoIsNotRefused(t *testing.T) {
 		})
 	}
 }
-
-// TestResetsAreBounded counts who is remembered, and for how long.
-func TestResetsAreBounded(t *testing.T) {
-	now := time.Now()
-	r := http.NewResets()
-	for i := range 10_100 {
-		r.Add(fmt.Sprint(i), now)
-	}
-	if n := r.Len(); n != 10_000 {
-		t.Errorf("%d are remembered, want 10,000", n)
-	}
-	for range 1000 {
-		r.Add("x", now)
-	}
-	if got := r.Blocked("x", now); got != 10*time.Second {
-		t.Errorf("blocked for %v after 1000 resets, want 10 s at most", got)
-	}
-	if got := r.Blocked("x", now.Add(9500*time.Millisecond)); got != time.Second {
-		t.Errorf("with half a second left it is told %v, want a second", got)
-	}
-	if got := r.Blocked("x", now.Add(10*time.Second)); got != 0 {
-		t.Errorf("blocked for %v after 10 s, want not at all", got)
-	}
-	later := now.Add(time.Minute)
-	for i := range 10_000 {
-		r.Add(fmt.Sprint("new", i), later)
-	}
-	if n := r.Len(); n > 10_000 {
-		t.Errorf("%d are remembered, want 10,000 at most", n)
-	}
-	if got := r.Blocked("x", later); got != 0 {
-		t.Errorf("blocked for %v, want not at all", got)
-	}
-}
