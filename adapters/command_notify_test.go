@@ -2,6 +2,7 @@ package adapters_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -230,6 +231,92 @@ func TestRefusedWhileSubscribing(t *testing.T) {
 		release()
 		if got := w.ttds(); len(got) != 0 || len(o) != 1 {
 			t.Errorf("got notifications with ttd %v and outcomes %v, want none and one", got, o)
+		}
+	})
+}
+
+// TestSubscribingAgainAndAgain: a device that does so in a loop waits for its turn, and
+// applications are told of each subscription and of its end; one that reconnects now and
+// then does not wait, nor do others.
+func TestSubscribingAgainAndAgain(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		pause time.Duration // after each
+		most  time.Duration // that the last one may wait
+		least time.Duration
+	}{
+		{"in a loop", 0, time.Second, time.Second},
+		{"twice a second", 500 * time.Millisecond, 500 * time.Millisecond, 500 * time.Millisecond},
+		{"once a second", time.Second, 0, 0},
+		{"twelve times a minute", 5 * time.Second, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newCommandWorld(t, adapters.CommandsOptions{}).withPresence(t)
+				var want []int
+				var took time.Duration
+				for i := range 200 {
+					start := time.Now()
+					d := w.subscribe(t, adaptertest.Device, notifying)
+					if took = time.Since(start); i < 30 && took > 0 {
+						t.Fatalf("the %d. time it waits %v, want not at all", i+1, took)
+					}
+					d.Close(false)
+					want = append(want, -1, 0)
+					time.Sleep(tt.pause)
+				}
+				if took < tt.least || took > tt.most {
+					t.Errorf("in the end it waits %v, want %v", took, tt.most)
+				}
+				if got := w.ttds(); !slices.Equal(got, want) {
+					t.Errorf("got notifications with ttd %v, want -1 and 0 of each", got)
+				}
+				start := time.Now()
+				w.subscribe(t, adaptertest.Device2, notifying)
+				w.subscribe(t, adaptertest.Device, nil)
+				if took := time.Since(start); took > 0 {
+					t.Errorf("another device, or one that tells nobody, waits %v", took)
+				}
+			})
+		})
+	}
+}
+
+// TestSubscribingTogether: more than can have their turn soon are refused, and neither
+// known to routers nor told to applications.
+func TestSubscribingTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCommandWorld(t, adapters.CommandsOptions{}).withPresence(t)
+		who := w.admit(t, adaptertest.Device)
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		var refused, ended int
+		for i := range 100 {
+			wg.Go(func() {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if i%2 == 0 {
+					time.AfterFunc(1500*time.Millisecond, cancel)
+				}
+				_, err := w.p.Subscribe(ctx, adapters.Subscribe{Who: who, Notify: true, Deliver: func(*adapters.Command, func(error)) {}})
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case errors.Is(err, iot.ErrQuota):
+					refused++
+				case errors.Is(err, context.Canceled):
+					ended++
+				case err != nil:
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if refused != 61 || w.commands.Len() != 39-ended {
+			t.Errorf("%d refused, %d ended while they waited, %d open; want 61 refused and the others open", refused, ended, w.commands.Len())
+		}
+		if got := len(w.ttds()); got != 39-ended {
+			t.Errorf("%d notifications, want one of each that is open", got)
 		}
 	})
 }

@@ -59,9 +59,10 @@ var (
 
 // Subscribe opens a subscription. When it returns, commands are taken, the routers
 // that are connected know of it, or had 500 ms for it, and with Notify the
-// applications have been told, or it goes on behind. The error is ctx's, or
-// iot.ErrUnavailable at [MaxSubscriptions] and where the pipeline has no Commands;
-// then there is no subscription. Close it.
+// applications have been told, or it goes on behind; with Notify, who subscribes again
+// and again waits before. The error is ctx's, iot.ErrQuota where too many wait for the same
+// device, or iot.ErrUnavailable at [MaxSubscriptions] and where the pipeline has no
+// Commands; then there is no subscription. Close it.
 func (p *Pipeline) Subscribe(ctx context.Context, s Subscribe) (*CommandSubscription, error) {
 	c := p.o.Commands
 	if c == nil {
@@ -69,6 +70,11 @@ func (p *Pipeline) Subscribe(ctx context.Context, s Subscribe) (*CommandSubscrip
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if s.Notify && p.o.Presence != nil {
+		if err := c.pace(ctx, s.Who); err != nil {
+			return nil, err
+		}
 	}
 	if c.open.Add(1) > MaxSubscriptions {
 		c.open.Add(-1)
@@ -92,6 +98,19 @@ func (p *Pipeline) Subscribe(ctx context.Context, s Subscribe) (*CommandSubscrip
 		return nil, err
 	}
 	return sub, nil
+}
+
+// pace waits for who's turn to subscribe.
+func (s *Commands) pace(ctx context.Context, who Admission) error {
+	wait := s.paces.Add(subscriber{commandKey{who.Tenant(), who.Device()}, who.Gateway()}, time.Now())
+	switch {
+	case wait == 0:
+		return nil
+	case wait >= subscribeOver*subscribeEvery:
+		return &iot.Error{Sentinel: iot.ErrQuota, Text: "too many subscriptions of this device at once", RetryAfter: wait}
+	}
+	never := make(chan struct{})
+	return await(ctx, never, wait)
 }
 
 // await waits for done, at most d; the error is ctx's.

@@ -27,6 +27,19 @@ const (
 	forgetEvery = time.Minute
 )
 
+// How often one device, or a gateway for it, may subscribe with notifications, of which
+// each subscription makes two that are stored: enough at once for one whose connection
+// keeps breaking for a while, and then one a second. Who comes more often waits for its
+// turn before anybody hears of it, so that applications are told of each subscription that
+// there is, and of its end, in their order.
+const (
+	subscribeBurst = 30
+	subscribeEvery = time.Second
+	subscribeOver  = 10 // that wait; more are refused
+
+	maxSubscribers = 100_000 // that are remembered
+)
+
 // CommandsOptions configure [NewCommands]. Zero values stand for the defaults above.
 type CommandsOptions struct {
 	MaxInFlight     int // commands handed to devices at a time that have no outcome yet
@@ -41,6 +54,7 @@ type Commands struct {
 	o        CommandsOptions
 	tell     announcements
 	gateways lastGateways
+	paces    *Pacer[subscriber]
 	seed     maphash.Seed
 	open     atomic.Int64 // subscriptions
 	inFlight atomic.Int64 // commands
@@ -52,6 +66,12 @@ var _ CommandHandler = (*Commands)(nil)
 type commandKey struct {
 	tenant iot.TenantID
 	device iot.DeviceID
+}
+
+// subscriber is who subscribes for a device.
+type subscriber struct {
+	commandKey
+	gateway iot.DeviceID // "" = the device itself
 }
 
 // commandShard holds the subscriptions of some devices; of each the latest, which
@@ -70,7 +90,7 @@ func NewCommands(o CommandsOptions) *Commands {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Commands{o: o, seed: maphash.MakeSeed()}
+	s := &Commands{o: o, seed: maphash.MakeSeed(), paces: NewPacer[subscriber](subscribeBurst, subscribeOver, subscribeEvery, maxSubscribers)}
 	for i := range s.shards {
 		s.shards[i].latest = make(map[commandKey]*CommandSubscription)
 	}

@@ -251,3 +251,31 @@ func TestLastNotification(t *testing.T) {
 		}
 	})
 }
+
+// TestSubscribingTogether checks that who subscribes too often is told so, and that what is
+// granted is told to applications before.
+func TestSubscribingTogether(t *testing.T) {
+	withPipes(t, nil, func(t *testing.T, w *piped) {
+		var clients []*client
+		for range 50 {
+			c := w.connected(t, 5, nil)
+			c.send(subscribe("c///q/#"))
+			clients = append(clients, c)
+		}
+		codes := make(map[byte]int)
+		for _, c := range clients {
+			ack := c.want(packets.Suback)
+			codes[ack.ReasonCodes[0]]++
+			if code := ack.ReasonCodes[0]; code == 0x97 != (ack.Properties.ReasonString != "") {
+				t.Errorf("got %#x %q, want a reason of what is refused", code, ack.Properties.ReasonString)
+			}
+		}
+		if got := codes[0x97]; got != 11 || len(codes) != 2 {
+			t.Errorf("got codes %v, want 0x97 for 11 of 50", codes)
+		}
+		synctest.Wait()
+		if got := len(ttds(w.down)); got != 39 {
+			t.Errorf("%d notifications, want 39", got)
+		}
+	})
+}

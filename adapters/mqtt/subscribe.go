@@ -171,6 +171,8 @@ func (c *conn) subackOf(w *wish) (byte, string) {
 		switch status.Sentinel(w.err) {
 		case iot.ErrUnauthenticated, iot.ErrForbidden, iot.ErrNotFound, iot.ErrInvalid:
 			code = subackNotAuthorized
+		case iot.ErrQuota:
+			code = subackQuota
 		}
 	}
 	if c.version < 5 {
