@@ -86,6 +86,9 @@ func (a *Adapter) publishAndWait(ctx context.Context, s adapters.Subscribe, up *
 	s.Until, s.Deliver = time.Now().Add(wait+windowSlack), w.deliver
 	sub, err := a.o.Pipeline.Subscribe(ctx, s)
 	if err != nil {
+		if d, ok = w.close(); ok { // one came before the client was gone
+			d.done(errNotWaiting)
+		}
 		return delivery{}, false, err
 	}
 	defer sub.Close(true)

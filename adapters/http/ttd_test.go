@@ -429,6 +429,26 @@ func TestClientGoneWhileWaiting(t *testing.T) {
 		w.ServeHTTP(httptest.NewRecorder(), r)
 		o.check(t, iot.ErrUnavailable)
 	})
+	synctest.Test(t, func(t *testing.T) { // while routers are being told of it, of whom one has sent a command
+		var o outcomes
+		ctx, cancel := context.WithCancel(t.Context())
+		w := newWorld(t, http.Options{}, adapters.Options{})
+		var routers adaptertest.Announcer
+		defer routers.Hold()()
+		w.commands.AnnounceTo(&routers)
+		r := httptest.NewRequestWithContext(ctx, "POST", "/telemetry?hono-ttd=9", strings.NewReader("x"))
+		r.SetBasicAuth("device-1@tenant-1", adaptertest.Password)
+		done := make(chan struct{})
+		go func() { defer close(done); w.ServeHTTP(httptest.NewRecorder(), r) }()
+		synctest.Wait()
+		w.commands.Command(to(adaptertest.Device), o.done)
+		cancel()
+		<-done
+		o.check(t, iot.ErrUnavailable)
+		if n := w.commands.InFlight(); n != 0 {
+			t.Errorf("%d commands are left", n)
+		}
+	})
 }
 
 // What became of the wait is told with the figures of the upload.
