@@ -55,14 +55,15 @@ type CommandSubscription struct {
 var (
 	errNoCommands           = iot.Errorf(iot.ErrUnavailable, "commands are not offered")
 	errTooManySubscriptions = iot.Errorf(iot.ErrUnavailable, "too many subscriptions for commands")
+	errTooManyOfDevice      = iot.Errorf(iot.ErrUnavailable, "the device has too many subscriptions for commands")
 )
 
 // Subscribe opens a subscription. When it returns, commands are taken, the routers
 // that are connected know of it, or had 500 ms for it, and with Notify the
 // applications have been told, or it goes on behind; with Notify, who subscribes again
 // and again waits before. The error is ctx's, iot.ErrQuota where too many wait for the same
-// device, or iot.ErrUnavailable at [MaxSubscriptions] and where the pipeline has no
-// Commands; then there is no subscription. Close it.
+// device, or iot.ErrUnavailable at [MaxSubscriptions] or [MaxPerDevice] and where the
+// pipeline has no Commands; then there is no subscription. Close it.
 func (p *Pipeline) Subscribe(ctx context.Context, s Subscribe) (*CommandSubscription, error) {
 	c := p.o.Commands
 	if c == nil {
@@ -89,7 +90,12 @@ func (p *Pipeline) Subscribe(ctx context.Context, s Subscribe) (*CommandSubscrip
 		sub.until = max(s.Until.UnixMilli(), 1)
 	}
 	p.usedGateway(s.Who)
-	if err := await(ctx, c.add(sub), announceTimeout); err != nil {
+	known, ok := c.add(sub)
+	if !ok {
+		c.open.Add(-1)
+		return nil, errTooManyOfDevice
+	}
+	if err := await(ctx, known, announceTimeout); err != nil {
 		sub.Close(true)
 		return nil, err
 	}
@@ -174,24 +180,37 @@ func (s *CommandSubscription) announcement(k commandKey) Announcement {
 	return Announcement{Tenant: k.tenant, Device: k.device, At: s.at, Until: s.until, Adapter: s.p.o.Type, All: s.all}
 }
 
-// add makes sub the latest of its device; what it returns is closed when routers
-// know, nil = there are none.
-func (s *Commands) add(sub *CommandSubscription) <-chan struct{} {
+// add makes sub the latest of its device; known is told when routers know, nil = there
+// are none. It does not where the device has as many as one may have.
+func (s *Commands) add(sub *CommandSubscription) (known <-chan struct{}, ok bool) {
 	k, now := sub.key(), time.Now()
 	sh := s.shard(k)
 	sh.mu.Lock()
 	if now.Sub(sh.swept) >= forgetEvery {
 		s.sweep(sh, now)
 	}
+	if sh.latest[k].count() >= MaxPerDevice {
+		sh.mu.Unlock()
+		s.tell.flush()
+		return nil, false
+	}
 	sub.at, sub.before = now.UnixMilli(), sh.latest[k]
 	if sub.before != nil {
 		sub.at = max(sub.at, sub.before.at+1)
 	}
 	sh.latest[k] = sub
-	known := s.tell.add(sub.announcement(k), true)
+	known = s.tell.add(sub.announcement(k), true)
 	sh.mu.Unlock()
 	s.tell.flush()
-	return known
+	return known, true
+}
+
+// count counts s and those before it. The shard is locked.
+func (s *CommandSubscription) count() (n int) {
+	for ; s != nil; s = s.before {
+		n++
+	}
+	return n
 }
 
 // remove takes sub out. closed is false where it is out already; gone says that

@@ -17,6 +17,9 @@ const (
 
 	// MaxSubscriptions bounds the subscriptions of a process.
 	MaxSubscriptions = 1_000_000
+	// MaxPerDevice bounds those of one device: whoever takes one of many out looks at all
+	// of them, while others wait whose devices share their lock.
+	MaxPerDevice = 1000
 )
 
 const (

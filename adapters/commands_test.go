@@ -335,3 +335,23 @@ func TestSubscriptionEndsByItself(t *testing.T) {
 		}
 	})
 }
+
+// TestCommandsOfOneDeviceAreBounded: as many as a device may have are taken, those
+// closed make room, and other devices have theirs.
+func TestCommandsOfOneDeviceAreBounded(t *testing.T) {
+	w := newCommandWorld(t, adapters.CommandsOptions{})
+	first := w.subscribe(t, adaptertest.Device, nil)
+	for range adapters.MaxPerDevice - 1 {
+		w.subscribe(t, adaptertest.Device, nil)
+	}
+	s := adapters.Subscribe{Who: w.admit(t, adaptertest.Device), Deliver: func(*adapters.Command, func(error)) {}}
+	if _, err := w.p.Subscribe(t.Context(), s); !errors.Is(err, iot.ErrUnavailable) || w.commands.Len() != adapters.MaxPerDevice {
+		t.Errorf("one more: %v, and there are %d; want it refused at %d", err, w.commands.Len(), adapters.MaxPerDevice)
+	}
+	w.subscribe(t, adaptertest.Device2, nil)
+	first.Close(true)
+	w.subscribe(t, adaptertest.Device, nil)
+	if w.commands.Len() != adapters.MaxPerDevice+1 {
+		t.Errorf("there are %d; want %d", w.commands.Len(), adapters.MaxPerDevice+1)
+	}
+}
