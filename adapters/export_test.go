@@ -28,3 +28,13 @@ func (l *LastGateways) News(tenant iot.TenantID, device, gateway iot.DeviceID, n
 
 // Len counts the devices.
 func (l *LastGateways) Len() int { return len(l.l.recent) + len(l.l.older) }
+
+// Chained returns how many notices the chains of a Presence hold, those that were dropped included.
+func (p *Presence) Chained() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.chains {
+		n += len(c.list)
+	}
+	return n
+}

@@ -63,13 +63,13 @@ type Presence struct {
 	empty    chan struct{} // closed when closed and nothing waits
 	deriving bool          // a goroutine does; the next says the same of sending
 	handing  bool
-	sending  int                      // under way to routers
-	fresh    list.List                // of *notice: to be derived
-	uplinks  list.List                // the same, of which only subscribers hear
-	derived  list.List                // of *notice: to be sent, the oldest first
-	ready    []*notice                // of these, whose turn it is
-	chains   map[presenceOf][]*notice // by device: the first is ready, under way, or will be tried again
-	asked    int                      // notices that the function is asked about
+	sending  int       // under way to routers
+	fresh    list.List // of *notice: to be derived
+	uplinks  list.List // the same, of which only subscribers hear
+	derived  list.List // of *notice: to be sent, the oldest first
+	ready    []*notice // of these, whose turn it is
+	chains   map[presenceOf]*chain
+	asked    int // notices that the function is asked about
 	counts   PresenceCounts
 	quiet    time.Time // nothing is logged before
 }
@@ -94,6 +94,32 @@ type presenceOf struct {
 	device iot.DeviceID
 }
 
+// chain are the derived notices of one device: the first is ready, under way, or will be
+// tried again.
+type chain struct {
+	list []*notice
+	gone int // since they were last taken out
+}
+
+// maxGone is how many that were dropped a chain keeps, unless it is long.
+const maxGone = 16
+
+// dropped counts one that was, and takes all such out when they are many. The first may
+// be waited for.
+func (c *chain) dropped() {
+	if c.gone++; c.gone <= max(maxGone, len(c.list)/2) {
+		return
+	}
+	kept := c.list[:1]
+	for _, x := range c.list[1:] {
+		if !x.gone {
+			kept = append(kept, x)
+		}
+	}
+	clear(c.list[len(kept):])
+	c.list, c.gone = kept, 0
+}
+
 // notice is a notification on its way.
 type notice struct {
 	n     Notification
@@ -108,6 +134,8 @@ type notice struct {
 	gone  bool          // dropped
 }
 
+func (x *notice) of() presenceOf { return presenceOf{x.key.Tenant, x.key.Device} }
+
 var errPresenceClosed = iot.Errorf(iot.ErrUnavailable, "notifications are being stopped")
 
 // NewPresence returns a Presence that asks o.Invoker. Close it.
@@ -118,7 +146,7 @@ func NewPresence(o PresenceOptions) *Presence {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Presence{o: o, empty: make(chan struct{}), chains: make(map[presenceOf][]*notice)}
+	p := &Presence{o: o, empty: make(chan struct{}), chains: make(map[presenceOf]*chain)}
 	p.base, p.stop = context.WithCancel(context.Background())
 	if o.Poster != nil {
 		p.posts = newFactQueue(o.Poster, o.Logger)
@@ -257,6 +285,9 @@ func (p *Presence) makeRoom(lists ...*list.List) *notice {
 func (p *Presence) drop(l *list.List, x *notice) *notice {
 	l.Remove(x.place)
 	x.place, x.gone = nil, true
+	if c := p.chains[x.of()]; c != nil && x.fact != nil {
+		c.dropped()
+	}
 	p.skipGone()
 	p.counts.Dropped++
 	p.say("notifications are dropped: too many wait, or they wait for too long", nil)

@@ -110,10 +110,13 @@ func (p *Presence) take(batch []*notice, facts []events.PresenceFact) {
 			done = append(done, x)
 			continue
 		}
-		of := presenceOf{x.key.Tenant, x.key.Device}
 		x.place = p.derived.PushBack(x)
-		p.chains[of] = append(p.chains[of], x)
-		if len(p.chains[of]) == 1 {
+		c := p.chains[x.of()]
+		if c == nil {
+			c = &chain{}
+			p.chains[x.of()] = c
+		}
+		if c.list = append(c.list, x); len(c.list) == 1 {
 			p.ready = append(p.ready, x)
 		}
 	}

@@ -104,21 +104,18 @@ func (p *Presence) retry(x *notice, err error) bool {
 
 // advance lets the next notification of x's device go. p.mu is held.
 func (p *Presence) advance(x *notice) {
-	of := presenceOf{x.key.Tenant, x.key.Device}
-	chain := p.chains[of]
-	if len(chain) == 0 || chain[0] != x { // after Close
+	c := p.chains[x.of()]
+	if c == nil || c.list[0] != x { // after Close
 		return
 	}
-	chain[0], chain = nil, chain[1:]
-	for len(chain) > 0 && chain[0].gone {
-		chain[0], chain = nil, chain[1:]
+	for c.list[0] = nil; len(c.list) > 0 && (c.list[0] == nil || c.list[0].gone); c.list = c.list[1:] {
+		c.list[0] = nil
 	}
-	if len(chain) == 0 {
-		delete(p.chains, of)
+	if len(c.list) == 0 {
+		delete(p.chains, x.of())
 		return
 	}
-	p.chains[of] = chain
-	p.ready = append(p.ready, chain[0])
+	p.ready = append(p.ready, c.list[0])
 }
 
 // announce sends an event that no device has sent, and so is not counted as a device's. done

@@ -236,6 +236,42 @@ func TestTheOldestMakeRoom(t *testing.T) {
 	})
 }
 
+// TestDroppedNoticesAreLetGo has those of one device wait for the first, which no router takes.
+func TestDroppedNoticesAreLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newPresence(t, nil)
+		who, other := w.nth(1), w.nth(2)
+		w.outcome(func(m *iot.Message, _ int) error {
+			if m.Device == who.Device() {
+				return iot.ErrNoCredit
+			}
+			return nil
+		})
+		at := time.Now()
+		for i := range 3 * adapters.PresenceQueue {
+			n := w.that(events.Subscribed, who)
+			n.Change.At = at.Add(time.Duration(i) * time.Millisecond)
+			w.Tell(n)
+			if i%1000 == 0 {
+				synctest.Wait()
+			}
+		}
+		synctest.Wait()
+		if n := w.Chained(); n > 2*adapters.PresenceQueue+events.MaxPresenceChanges {
+			t.Errorf("%d are kept, though the queue has room for %d", n, adapters.PresenceQueue)
+		}
+		if err := w.Notify(t.Context(), w.that(events.Subscribed, other)); err != nil {
+			t.Errorf("another device: %v", err)
+		}
+		w.outcome(func(*iot.Message, int) error { return nil })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if c := w.Counts(); w.Chained() != 0 || c.Waiting != 0 || int(c.Sent+c.Dropped) != 3*adapters.PresenceQueue+1 {
+			t.Errorf("%d are left, %+v", w.Chained(), c)
+		}
+	})
+}
+
 // TestOneThatIsRefusedSpoilsNoOther has a function that knows more rules than the adapter.
 func TestOneThatIsRefusedSpoilsNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
