@@ -89,7 +89,7 @@ func New(o Options) *Router {
 	r.node = r.newNode()
 	if o.Invoker != nil {
 		r.commands = r.newCommands(&o)
-		r.services = service.New(service.Options{Invoker: o.Invoker, Commands: r.commands.foreign, May: r.mayOperate, Asserts: r.wantsAssertion, Logger: o.Logger})
+		r.services = service.New(service.Options{Invoker: o.Invoker, Commands: r.commands.foreign, May: r.mayOperate, Caller: callerOf, Asserts: r.wantsAssertion, Logger: o.Logger})
 	}
 	if o.Tokens != nil {
 		r.tokens = cbs.New(o.Tokens, r.identity, o.Logger)

@@ -61,6 +61,14 @@ var errTokensOnly = &amqp.Error{Condition: amqp.CondNotAllowed, Description: cbs
 var errPresettled = &amqp.Error{Condition: amqp.CondPreconditionFailed,
 	Description: "requests need an outcome: expected a link that is not of sender settle mode settled"}
 
+// callerOf is the name of who is behind a connection, however many he has.
+func callerOf(c *peer.Conn) string {
+	if id, ok := c.Identity().(*auth.Identity); ok && id != nil {
+		return id.Name
+	}
+	return ""
+}
+
 // requester decides on a link for requests to a service.
 func (r *Router) requester(c *peer.Conn, address string) (forward.Access, *amqp.Error) {
 	if err := r.granted(c, address, auth.Write); err != nil {

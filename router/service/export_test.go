@@ -1,6 +1,9 @@
 package service
 
-import "github.com/sluice-iot/sluice/internal/amqp"
+import (
+	"github.com/sluice-iot/sluice/internal/amqp"
+	"github.com/sluice-iot/sluice/internal/amqp/peer"
+)
 
 // Answer is the reply to a message sent to an address, or the error that it is
 // rejected with.
@@ -27,3 +30,10 @@ func ReplyTo(address string, message []byte) string {
 
 // MaxWorkingPerConn is how many calls one connection may have made at a time.
 const MaxWorkingPerConn = maxWorkingPerConn
+
+// MaxWaiting is how many requests there are at a time.
+const MaxWaiting = maxWaiting
+
+// Enter counts a request of a connection, where there is room; Leave is its end.
+func (s *Server) Enter(c *peer.Conn) bool { return s.enter(c) != nil }
+func (s *Server) Leave(c *peer.Conn)      { s.leave(c) }

@@ -27,6 +27,9 @@ const (
 	// maxWaiting is how many requests there are at a time, those being worked on
 	// included; more are released.
 	maxWaiting = 16384
+	// waitingShare is how many times what is left of that who asks may have, with all his
+	// connections: alone three quarters. Else one kept the requests of all others out.
+	waitingShare = 3
 	// requestCost is what a request costs beside its bytes. A connection is charged
 	// with it, so that one with a thousand requests in flight is not read from
 	// (see [peer.Conn.Hold]).
@@ -39,6 +42,8 @@ type Options struct {
 	// May reports whether the peer of a connection, as it is now, may have an
 	// operation done at an address, such as get at tenant/T.
 	May func(c *peer.Conn, address, operation string) bool
+	// Caller names who is behind a connection; nil = each is somebody.
+	Caller func(c *peer.Conn) string
 	// Asserts reports whether the peer's answers of the Device Registration API
 	// carry the assertion; nil = nobody's do.
 	Asserts func(c *peer.Conn) bool
@@ -57,6 +62,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	waiting int
+	shares  map[any]int // how many of these each caller has
 	callers map[*peer.Conn]*turns
 	closing bool
 	counts  map[Kind]int64
@@ -73,6 +79,7 @@ type Kind struct {
 type turns struct {
 	taken    chan struct{}
 	requests int // that are in flight
+	caller   any
 }
 
 var _ forward.Service = (*Server)(nil)
@@ -85,7 +92,7 @@ func New(o Options) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{o: o, working: make(chan struct{}, maxWorking), callers: map[*peer.Conn]*turns{}, counts: map[Kind]int64{}}
+	s := &Server{o: o, working: make(chan struct{}, maxWorking), shares: map[any]int{}, callers: map[*peer.Conn]*turns{}, counts: map[Kind]int64{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -123,24 +130,38 @@ func (s *Server) Request(q *forward.Request) {
 func (s *Server) enter(c *peer.Conn) *turns {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing || s.waiting >= maxWaiting {
-		return nil
-	}
 	t := s.callers[c]
 	if t == nil {
-		t = &turns{taken: make(chan struct{}, maxWorkingPerConn)}
-		s.callers[c] = t
+		t = &turns{taken: make(chan struct{}, maxWorkingPerConn), caller: s.caller(c)}
 	}
+	left := maxWaiting - s.waiting
+	if s.closing || left <= 0 || s.shares[t.caller] >= waitingShare*left {
+		return nil
+	}
+	s.callers[c] = t
 	t.requests++
+	s.shares[t.caller]++
 	s.waiting++
 	s.flying.Add(1)
 	return t
 }
 
+// caller is who is behind a connection.
+func (s *Server) caller(c *peer.Conn) any {
+	if s.o.Caller == nil {
+		return c
+	}
+	return s.o.Caller(c)
+}
+
 func (s *Server) leave(c *peer.Conn) {
 	s.mu.Lock()
 	s.waiting--
-	if t := s.callers[c]; t.requests == 1 {
+	t := s.callers[c]
+	if s.shares[t.caller]--; s.shares[t.caller] == 0 {
+		delete(s.shares, t.caller)
+	}
+	if t.requests == 1 {
 		delete(s.callers, c)
 	} else {
 		t.requests--
