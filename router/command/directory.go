@@ -12,8 +12,13 @@ import (
 )
 
 const (
-	// MaxForeign is how many rows the adapters of others may have together.
+	// MaxForeign is how many rows the adapters of others may have for the devices of a
+	// tenant while they have none for those of others.
 	MaxForeign = 100_000
+	// foreignRoom is how many they may have together. A tenant may have so many as its share
+	// of what is left, as with [waitingShare]: else the adapter of one, by naming devices
+	// that do not exist, kept those of all others out.
+	foreignRoom = MaxForeign + MaxForeign/waitingShare
 	// maxGateways is how many last known gateways are remembered.
 	maxGateways = 100_000
 	// internal begins the address of an adapter process.
@@ -109,7 +114,7 @@ func (d *Directory) Close() {
 
 // SetForeign enters rows of a foreign adapter process. A row replaces what the
 // process had for the device, and the latest of several processes' counts. iot.ErrQuota
-// when the adapters of others have [MaxForeign] rows; rows before that one are entered.
+// when the adapters of others have as many rows as they may; rows before that one are entered.
 // All is set.
 func (d *Directory) SetForeign(instance string, rows ...Row) error {
 	d.mu.Lock()
@@ -121,16 +126,20 @@ func (d *Directory) SetForeign(instance string, rows ...Row) error {
 	}
 	defer d.forgetIdle(s)
 	for i := range rows {
-		if d.foreigns >= MaxForeign && d.of(s, rows[i].Tenant, rows[i].Device) == nil {
-			return iot.Errorf(iot.ErrQuota, "the adapters of others have %d devices", MaxForeign)
+		if !d.foreignFits(rows[i].Tenant) && d.of(s, rows[i].Tenant, rows[i].Device) == nil {
+			return iot.Errorf(iot.ErrQuota, "the adapters of others have %d devices", d.foreigns)
 		}
 		row := rows[i]
 		row.All = true
-		before := s.count
 		d.put(s, &row)
-		d.foreigns += s.count - before
 	}
 	return nil
+}
+
+// foreignFits reports whether there is room for one more row for a device of the tenant. d is locked.
+func (d *Directory) foreignFits(tenant iot.TenantID) bool {
+	t, left := d.tenants[tenant], foreignRoom-d.foreigns
+	return left > 0 && (t == nil || t.foreign < waitingShare*left)
 }
 
 // DropForeign drops the row of a foreign process for a device. It reports false, and drops
@@ -145,7 +154,6 @@ func (d *Directory) DropForeign(instance string, tenant iot.TenantID, device iot
 		return false
 	}
 	d.remove(e)
-	d.foreigns--
 	d.forgetIdle(s)
 	return true
 }
@@ -160,7 +168,6 @@ func (d *Directory) ForgetForeign(instance string) int {
 	}
 	n := s.count
 	d.clear(s)
-	d.foreigns -= n
 	d.forgetIdle(s)
 	return n
 }

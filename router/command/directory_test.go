@@ -264,6 +264,30 @@ func TestForeignAreBounded(t *testing.T) {
 	}
 }
 
+// TestForeignOfOneTenantLeaveRoom: the adapter of one tenant keeps nobody else out.
+func TestForeignOfOneTenantLeaveRoom(t *testing.T) {
+	d := newDirectory(t, through(), nil)
+	fill := func(tenant iot.TenantID) (n int) {
+		for ; d.SetForeign("F", command.Row{Tenant: tenant, Device: iot.DeviceID(fmt.Sprint(n))}) == nil; n++ {
+		}
+		return n
+	}
+	if n := fill("T"); n != command.MaxForeign {
+		t.Errorf("alone a tenant has %d, want %d", n, command.MaxForeign)
+	}
+	for _, tenant := range []iot.TenantID{"U", "V", "W"} {
+		if n := fill(tenant); n < 100 {
+			t.Errorf("%s has room for %d", tenant, n)
+		}
+	}
+	if wrong := d.Check(); wrong != "" {
+		t.Error(wrong)
+	}
+	if d.ForgetForeign("F"); d.Check() != "" || d.Len() != 0 {
+		t.Error(d.Check(), d.Len())
+	}
+}
+
 func TestLastGatewaysAreBounded(t *testing.T) {
 	d := newDirectory(t, through(), nil)
 	for i := range 2 * command.MaxGateways {

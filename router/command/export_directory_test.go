@@ -74,7 +74,21 @@ func (d *Directory) Check() string {
 			return "a list of the wrong length"
 		}
 	}
-	if entries != d.rows || expiring != len(d.expiry) {
+	foreigns := 0
+	for _, t := range d.tenants {
+		of := 0
+		for _, e := range t.devices {
+			for ; e != nil; e = e.behind {
+				if e.source.foreign {
+					of++
+				}
+			}
+		}
+		if foreigns += of; of != t.foreign {
+			return "a tenant with a wrong count"
+		}
+	}
+	if entries != d.rows || foreigns != d.foreigns || expiring != len(d.expiry) {
 		return "wrong counts"
 	}
 	return ""
@@ -130,8 +144,19 @@ func Onward(address string, encoded []byte, id string, gateway iot.DeviceID) (te
 	return m.tenant, m.device, onward, nil
 }
 
+// Flying counts commands that are under way.
+type Flying struct{ f flying }
+
+// Take counts one of a tenant, where there is room.
+func (f *Flying) Take(tenant iot.TenantID) bool { return f.f.take(tenant) }
+
+// Give is the end of one, and Idle says that there is none.
+func (f *Flying) Give(tenant iot.TenantID) { f.f.give(tenant) }
+func (f *Flying) Idle() bool               { return f.f.all == 0 && len(f.f.tenants) == 0 }
+
 // Limits that tests reach.
 const (
+	MaxFlying        = maxFlying
 	MaxGateways      = maxGateways
 	MaxRegistrations = maxRegistrations
 	MaxLookups       = maxLookups

@@ -186,7 +186,6 @@ func (d *Directory) dropForeignIf(tenant iot.TenantID, device iot.DeviceID, gone
 		next := e.behind
 		if s := e.source; s.foreign && gone(s) {
 			d.remove(e)
-			d.foreigns--
 			d.forgetIdle(s)
 		}
 		e = next

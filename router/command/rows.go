@@ -13,6 +13,7 @@ import (
 type tenantRows struct {
 	id      iot.TenantID
 	devices map[iot.DeviceID]*entry
+	foreign int // entries of foreign processes, those behind others included
 }
 
 // source is where entries come from: a link over which a process announces, or
@@ -120,8 +121,7 @@ func (d *Directory) put(s *source, row *Row) {
 		e.next.prev = e
 	}
 	s.first = e
-	s.count++
-	d.rows++
+	d.count(e, 1)
 	if e.until != 0 {
 		heap.Push(&d.expiry, e)
 		d.arm()
@@ -164,8 +164,17 @@ func (d *Directory) detach(e *entry) {
 	if e.place > 0 {
 		heap.Remove(&d.expiry, int(e.place-1))
 	}
-	e.source.count--
-	d.rows--
+	d.count(e, -1)
+}
+
+// count counts an entry that comes or goes.
+func (d *Directory) count(e *entry, n int) {
+	e.source.count += n
+	d.rows += n
+	if e.source.foreign {
+		e.tenant.foreign += n
+		d.foreigns += n
+	}
 }
 
 // clear takes all entries of a source out.
@@ -203,7 +212,6 @@ func (d *Directory) expire() {
 		e := d.expiry[0]
 		d.remove(e)
 		if e.source.foreign {
-			d.foreigns--
 			d.forgetIdle(e.source)
 		}
 	}

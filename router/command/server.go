@@ -39,7 +39,7 @@ type Server struct {
 	mu      sync.Mutex
 	first   *flight // the one that has been under way for longest
 	last    *flight
-	flying  int
+	flying  flying
 	timer   *time.Timer
 	closing bool
 	queues  map[string]*queue // by adapter process: commands that wait for its credit
@@ -48,6 +48,7 @@ type Server struct {
 // flight is a command that is under way.
 type flight struct {
 	q          *forward.Request
+	tenant     iot.TenantID
 	cost       int
 	deadline   time.Time
 	sent       atomic.Bool // an adapter has it
@@ -73,7 +74,7 @@ func (s *Server) Request(q *forward.Request) {
 		q.Finish(amqp.AppendRejected(nil, refused))
 		return
 	}
-	f := s.enter(q)
+	f := s.enter(q, m.tenant)
 	if f == nil {
 		s.count(released)
 		q.Finish(amqp.StateReleased)
@@ -113,14 +114,13 @@ func (s *Server) route(f *flight, m *message, via []iot.DeviceID, err error) {
 
 // enter counts a command among those under way; nil when there are too many, or
 // no more are taken.
-func (s *Server) enter(q *forward.Request) *flight {
-	f := &flight{q: q, cost: len(q.Message) + commandCost, deadline: time.Now().Add(Timeout)}
+func (s *Server) enter(q *forward.Request, tenant iot.TenantID) *flight {
+	f := &flight{q: q, tenant: tenant, cost: len(q.Message) + commandCost, deadline: time.Now().Add(Timeout)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing || s.flying >= maxFlying {
+	if s.closing || !s.flying.take(tenant) {
 		return nil
 	}
-	s.flying++
 	if f.prev = s.last; f.prev != nil {
 		f.prev.next = f
 	} else {
@@ -139,7 +139,7 @@ func (s *Server) end(f *flight, state amqp.Raw) {
 	}
 	s.count(outcomeOf(state))
 	s.mu.Lock()
-	s.flying--
+	s.flying.give(f.tenant)
 	if f.prev != nil {
 		f.prev.next = f.next
 	} else {
