@@ -34,7 +34,7 @@ func TestCommandsIdle(t *testing.T) {
 	s := newCommandSite(t, 1)
 	s.register(t, devices)
 	router, adapter := s.routers[0], &router{health: s.mqttHealth}
-	heard := &notified{ids: map[any]bool{}, counts: map[string][2]int{}}
+	heard := &notified{ids: map[any]bool{}, told: map[string][]change{}}
 	stop := make(chan struct{})
 	var consuming sync.WaitGroup
 	consuming.Go(func() { heard.consume(router.northbound, stop) })
