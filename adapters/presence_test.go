@@ -219,7 +219,8 @@ func TestTheOldestMakeRoom(t *testing.T) {
 			t.Errorf("got %+v", c)
 		}
 		start := time.Now()
-		w.fn.on(nil)
+		// Subscribers have a bounded queue of their own: between two answers they take what they are given.
+		w.fn.on(func(context.Context, int, []events.PresenceChange) error { time.Sleep(time.Millisecond); return nil })
 		close(gate)
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -229,9 +230,8 @@ func TestTheOldestMakeRoom(t *testing.T) {
 		if first := w.taken[1].Created.Sub(start); first != (more+1)*time.Millisecond {
 			t.Errorf("after the first comes that of %v, want the oldest to have been dropped", first)
 		}
-		// Subscribers have a queue of their own, which may overflow: all facts come at once.
-		if c, n := w.Counts(), len(poster.list); n == 0 || n != int(c.Posted) || n+int(c.NotPosted) != 2*adapters.PresenceQueue+1 {
-			t.Errorf("%d facts, %+v", n, c)
+		if n := len(poster.list); n != 2*adapters.PresenceQueue+1 {
+			t.Errorf("%d facts", n)
 		}
 	})
 }
